@@ -1,0 +1,13 @@
+//! The CPU engine: what every operation does on slices in memory.
+//!
+//! Everything here is written once for rank 4; lower ranks come with unit axes in front.
+//! Shapes were checked by `ops`.
+
+pub(crate) mod conv;
+pub(crate) mod pad;
+pub(crate) mod pointwise;
+pub(crate) mod pool;
+pub(crate) mod reduce;
+mod strides;
+
+pub use conv::MicroKernel;

@@ -1,0 +1,71 @@
+//! Sums in a fixed order, so that the bits do not depend on the number of threads.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::shape::Layout;
+
+/// Elements that one partial sum runs over.
+const CHUNK: usize = 4096;
+
+/// `sum(f(0), f(1), .. f(len - 1))`: chunks in parallel, then the chunks in order.
+pub(crate) fn sum(len: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
+    (0..len.div_ceil(CHUNK))
+        .into_par_iter()
+        .map(|chunk| (chunk * CHUNK..len.min((chunk + 1) * CHUNK)).map(&f).sum())
+        .collect::<Vec<f64>>()
+        .into_iter()
+        .sum()
+}
+
+/// Sums over batch and positions of a tensor of this channels-first shape, per channel.
+pub(crate) fn channel_sums<T: Element>(shape: &[usize], layout: Layout, dy: &[T], sums: &mut [T]) {
+    let channels = shape[1];
+    let pixels: usize = shape[2..].iter().product();
+    if sums.is_empty() || dy.is_empty() {
+        sums.fill(T::default());
+        return;
+    }
+    match layout {
+        // (batch, channels, pixels): a channel's planes one after another
+        Layout::ChannelsFirst => sums.par_iter_mut().enumerate().for_each(|(c, out)| {
+            let mut total = T::Acc::default();
+            for image in dy.chunks(channels * pixels) {
+                total += plane_sum(&image[c * pixels..(c + 1) * pixels]);
+            }
+            *out = T::from_acc(total);
+        }),
+        // (batch * pixels, channels): chunks of rows in parallel, then the chunks in order
+        Layout::ChannelsLast => {
+            let partial: Vec<Vec<T::Acc>> = dy
+                .par_chunks(channels * CHUNK.div_ceil(channels).max(64))
+                .map(|rows| {
+                    let mut total = vec![T::Acc::default(); channels];
+                    for row in rows.chunks(channels) {
+                        for (t, v) in total.iter_mut().zip(row) {
+                            *t += v.to_acc();
+                        }
+                    }
+                    total
+                })
+                .collect();
+            for (c, out) in sums.iter_mut().enumerate() {
+                *out = T::from_acc(partial.iter().map(|p| p[c]).sum());
+            }
+        }
+    }
+}
+
+/// Eight running sums side by side: short dependency chains, and less rounding than one.
+fn plane_sum<T: Element>(plane: &[T]) -> T::Acc {
+    const LANES: usize = 8;
+    let mut lanes = [T::Acc::default(); LANES];
+    let whole = plane.chunks_exact(LANES);
+    let rest = whole.remainder();
+    for chunk in whole {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += v.to_acc();
+        }
+    }
+    lanes.into_iter().sum::<T::Acc>() + rest.iter().map(|v| v.to_acc()).sum()
+}

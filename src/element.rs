@@ -1,0 +1,194 @@
+//! Element types: what a tensor can hold, and the type that its sums are kept in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::cpu::MicroKernel;
+use crate::error::{Error, Result};
+
+/// The name of an [`Element`] type at run time.
+///
+/// ```
+/// use ndconv::DType;
+/// assert_eq!("bf16".parse::<DType>()?, DType::BF16);
+/// assert_eq!(DType::F64.size(), 8);
+/// # Ok::<(), ndconv::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE binary16.
+    F16,
+    /// bfloat16: the upper half of an `f32`.
+    BF16,
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary64.
+    F64,
+}
+
+impl DType {
+    /// All of them, narrowest first.
+    pub const ALL: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
+
+    /// `f16`, `bf16`, `f32` or `f64`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F16 | DType::BF16 => 2,
+            DType::F32 => 4,
+            DType::F64 => 8,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DType {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        DType::ALL
+            .into_iter()
+            .find(|d| d.name() == s)
+            .ok_or_else(|| Error::argument("dtype", "f16, bf16, f32 or f64", s))
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A type that tensors hold: [`f16`], [`bf16`], `f32` or `f64`.
+///
+/// Sums over `f16`, `bf16` and `f32` are kept in `f32`, sums over `f64` in `f64`
+/// ([`Element::Acc`]); a result is rounded once, when it is stored.
+///
+/// ```
+/// use ndconv::{DType, Element};
+/// fn name<T: Element>() -> &'static str { T::DTYPE.name() }
+/// assert_eq!(name::<half::bf16>(), "bf16");
+/// assert_eq!(half::f16::from_f64(0.5).to_acc(), 0.5f32);
+/// ```
+pub trait Element:
+    sealed::Sealed
+    + Copy
+    + Default
+    + PartialOrd
+    + PartialEq
+    + Send
+    + Sync
+    + fmt::Debug
+    + fmt::Display
+    + 'static
+{
+    /// The type that sums are kept in: `f32` or `f64`.
+    type Acc: Accumulator;
+    /// This type's name at run time.
+    const DTYPE: DType;
+    /// Widens to the accumulator type; exact.
+    fn to_acc(self) -> Self::Acc;
+    /// Rounds to nearest, ties to even.
+    fn from_acc(acc: Self::Acc) -> Self;
+    /// Widens to `f64`; exact.
+    fn to_f64(self) -> f64;
+    /// Rounds to nearest, ties to even.
+    fn from_f64(value: f64) -> Self;
+    /// Widens a slice; both must have the same length.
+    #[doc(hidden)]
+    fn widen(source: &[Self], target: &mut [Self::Acc]);
+    /// Rounds a slice; both must have the same length.
+    #[doc(hidden)]
+    fn narrow(source: &[Self::Acc], target: &mut [Self]);
+}
+
+/// An [`Element`] that sums are kept in: `f32` or `f64`.
+///
+/// ```
+/// fn mean<A: ndconv::Accumulator>(values: &[A]) -> A {
+///     let sum = values.iter().fold(A::zero(), |sum, &v| sum + v);
+///     sum / A::from_f64(values.len() as f64)
+/// }
+/// assert_eq!(mean(&[1.0f32, 3.0]), 2.0);
+/// ```
+pub trait Accumulator:
+    Element<Acc = Self> + num_traits::Float + num_traits::NumAssign + std::iter::Sum + MicroKernel
+{
+}
+
+macro_rules! accumulator {
+    ($type:ident, $dtype:ident) => {
+        impl sealed::Sealed for $type {}
+        impl Accumulator for $type {}
+        impl Element for $type {
+            type Acc = $type;
+            const DTYPE: DType = DType::$dtype;
+            fn to_acc(self) -> $type {
+                self
+            }
+            fn from_acc(acc: $type) -> Self {
+                acc
+            }
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+            fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+            fn widen(source: &[Self], target: &mut [$type]) {
+                target.copy_from_slice(source);
+            }
+            fn narrow(source: &[$type], target: &mut [Self]) {
+                target.copy_from_slice(source);
+            }
+        }
+    };
+}
+
+macro_rules! storage {
+    ($type:ident, $dtype:ident) => {
+        impl sealed::Sealed for $type {}
+        impl Element for $type {
+            type Acc = f32;
+            const DTYPE: DType = DType::$dtype;
+            fn to_acc(self) -> f32 {
+                self.to_f32()
+            }
+            fn from_acc(acc: f32) -> Self {
+                $type::from_f32(acc)
+            }
+            fn to_f64(self) -> f64 {
+                $type::to_f64(self)
+            }
+            fn from_f64(value: f64) -> Self {
+                $type::from_f64(value)
+            }
+            fn widen(source: &[Self], target: &mut [f32]) {
+                source.convert_to_f32_slice(target);
+            }
+            fn narrow(source: &[f32], target: &mut [Self]) {
+                target.convert_from_f32_slice(source);
+            }
+        }
+    };
+}
+
+accumulator!(f32, F32);
+accumulator!(f64, F64);
+storage!(f16, F16);
+storage!(bf16, BF16);

@@ -1,0 +1,231 @@
+//! Tensors: a shape, a layout and a buffer on a device.
+
+use std::sync::Arc;
+
+use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
+
+use crate::device::Device;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::shape::{Layout, check_elements};
+
+/// The memory of a tensor; a clone shares it until one side is written to.
+#[derive(Clone, Debug)]
+pub(crate) enum Buffer<T> {
+    Cpu(Arc<Vec<T>>),
+}
+
+/// A dense array of any rank on a device; the element type is in the type, the device in the value.
+///
+/// `shape()` is in memory order, so an ndarray goes in and out without surprises; [`Tensor::layout`]
+/// tells which of its axes is the channel axis. Clones are cheap: they share the buffer until one
+/// of them is written to.
+///
+/// ```
+/// use ndarray::arr2;
+/// use ndconv::Tensor;
+/// let x = Tensor::from_array(&arr2(&[[1.0f32, 2.0], [3.0, 4.0]]))?;
+/// assert_eq!(x.shape(), [2, 2]);
+/// assert_eq!(x.reshape(&[4])?.to_vec()?, [1.0, 2.0, 3.0, 4.0]);
+/// # Ok::<(), ndconv::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tensor<T> {
+    shape: Vec<usize>,
+    layout: Layout,
+    buffer: Buffer<T>,
+}
+
+impl<T: Element> Tensor<T> {
+    /// A channels-first tensor on the CPU that takes over `data`, in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `data` has not as many elements as `shape`.
+    pub fn from_vec(shape: &[usize], data: Vec<T>) -> Result<Self> {
+        let elements = check_elements("tensor", shape)?;
+        if data.len() != elements {
+            let expected = format!("{elements} elements for the shape {shape:?}");
+            return Err(Error::shape("tensor data", expected, data.len()));
+        }
+        Ok(Tensor {
+            shape: shape.to_vec(),
+            layout: Layout::ChannelsFirst,
+            buffer: Buffer::Cpu(Arc::new(data)),
+        })
+    }
+
+    /// A channels-first tensor on the CPU with an array's elements.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more elements than can be addressed.
+    pub fn from_array<S, D>(array: &ArrayBase<S, D>) -> Result<Self>
+    where
+        S: Data<Elem = T>,
+        D: Dimension,
+    {
+        Self::from_vec(array.shape(), array.iter().copied().collect())
+    }
+
+    /// A tensor with every element `value`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] or [`Error::OutOfMemory`].
+    pub fn full(shape: &[usize], value: T, device: &Device) -> Result<Self> {
+        let elements = check_elements("tensor", shape)?;
+        let buffer = match device {
+            Device::Cpu => {
+                let mut data = Vec::new();
+                data.try_reserve_exact(elements)
+                    .map_err(|_| Error::OutOfMemory {
+                        what: format!("a tensor of shape {shape:?}"),
+                        requested: elements.saturating_mul(size_of::<T>()),
+                    })?;
+                data.resize(elements, value);
+                Buffer::Cpu(Arc::new(data))
+            }
+        };
+        Ok(Tensor {
+            shape: shape.to_vec(),
+            layout: Layout::ChannelsFirst,
+            buffer,
+        })
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] or [`Error::OutOfMemory`].
+    pub fn zeros(shape: &[usize], device: &Device) -> Result<Self> {
+        Self::full(shape, T::default(), device)
+    }
+
+    /// Sizes of the axes in memory order.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Which axis is the channel axis.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The shape as `(batch, channels, *spatial)`, whatever the layout.
+    pub fn channels_first_shape(&self) -> Vec<usize> {
+        self.layout.to_channels_first(&self.shape)
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The device that holds the elements.
+    pub fn device(&self) -> Device {
+        match self.buffer {
+            Buffer::Cpu(_) => Device::Cpu,
+        }
+    }
+
+    /// The same elements, read as having this layout: a statement about the data, not a change of
+    /// it. [`Tensor::to_layout`] moves the elements.
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The same tensor with its elements in the order of `layout`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_layout(&self, layout: Layout) -> Result<Self> {
+        if layout == self.layout || self.shape.len() < 3 {
+            return Ok(self.clone().with_layout(layout));
+        }
+        let mut moved = Self::full(
+            &layout.from_channels_first(&self.channels_first_shape()),
+            T::default(),
+            &self.device(),
+        )?
+        .with_layout(layout);
+        crate::ops::change_layout(self, &mut moved)?;
+        Ok(moved)
+    }
+
+    /// The same elements in row-major order under another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the number of elements differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        if check_elements("reshape", shape)? != self.len() {
+            let expected = format!("as many elements as {:?} has", self.shape);
+            return Err(Error::shape("reshape", expected, shape));
+        }
+        Ok(Tensor {
+            shape: shape.to_vec(),
+            ..self.clone()
+        })
+    }
+
+    /// The same tensor on another device; a cheap clone when it is there already.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or what the device reports.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        match (&self.buffer, device) {
+            (Buffer::Cpu(_), Device::Cpu) => Ok(self.clone()),
+        }
+    }
+
+    /// Every element rounded to another type.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn cast<U: Element>(&self) -> Result<Tensor<U>> {
+        let mut cast = Tensor::zeros(&self.shape, &self.device())?.with_layout(self.layout);
+        crate::ops::cast(self, &mut cast)?;
+        Ok(cast)
+    }
+
+    /// The elements in row-major order.
+    ///
+    /// # Errors
+    /// What the device reports while copying.
+    pub fn to_vec(&self) -> Result<Vec<T>> {
+        match &self.buffer {
+            Buffer::Cpu(data) => Ok(data.to_vec()),
+        }
+    }
+
+    /// The elements as an array of the same shape.
+    ///
+    /// # Errors
+    /// What the device reports while copying.
+    pub fn to_array(&self) -> Result<ArrayD<T>> {
+        ArrayD::from_shape_vec(IxDyn(&self.shape), self.to_vec()?)
+            .map_err(|e| Error::shape("tensor", "a shape that ndarray can hold", e.to_string()))
+    }
+
+    /// The elements of a tensor that an operation on the CPU reads.
+    pub(crate) fn on_cpu(&self, _what: &str) -> Result<&[T]> {
+        match &self.buffer {
+            Buffer::Cpu(data) => Ok(data),
+        }
+    }
+
+    /// The elements of a tensor that an operation on the CPU writes.
+    pub(crate) fn on_cpu_mut(&mut self, _what: &str) -> Result<&mut [T]> {
+        match &mut self.buffer {
+            Buffer::Cpu(data) => Ok(Arc::make_mut(data).as_mut_slice()),
+        }
+    }
+
+    /// A tensor of this one's shape, layout and device, filled with `value`.
+    pub(crate) fn like(&self, value: T) -> Result<Self> {
+        Ok(Self::full(&self.shape, value, &self.device())?.with_layout(self.layout))
+    }
+}
