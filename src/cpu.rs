@@ -4,10 +4,12 @@
 //! Shapes were checked by `ops`.
 
 pub(crate) mod conv;
+pub(crate) mod loss;
 pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
+pub(crate) mod step;
 mod strides;
 
 pub use conv::MicroKernel;

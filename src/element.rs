@@ -115,6 +115,24 @@ pub trait Element:
     /// Rounds a slice; both must have the same length.
     #[doc(hidden)]
     fn narrow(source: &[Self::Acc], target: &mut [Self]);
+    /// Appends the little-endian bytes of `source`.
+    #[doc(hidden)]
+    fn write_le(source: &[Self], bytes: &mut Vec<u8>);
+    /// The elements whose little-endian bytes these are; a rest of less than one is dropped.
+    #[doc(hidden)]
+    fn read_le(bytes: &[u8]) -> Vec<Self>;
+}
+
+macro_rules! little_endian {
+    ($type:ident) => {
+        fn write_le(source: &[Self], bytes: &mut Vec<u8>) {
+            bytes.extend(source.iter().flat_map(|v| v.to_le_bytes()));
+        }
+        fn read_le(bytes: &[u8]) -> Vec<Self> {
+            let (elements, _) = bytes.as_chunks();
+            elements.iter().map(|&b| $type::from_le_bytes(b)).collect()
+        }
+    };
 }
 
 /// An [`Element`] that sums are kept in: `f32` or `f64`.
@@ -156,6 +174,7 @@ macro_rules! accumulator {
             fn narrow(source: &[$type], target: &mut [Self]) {
                 target.copy_from_slice(source);
             }
+            little_endian!($type);
         }
     };
 }
@@ -184,6 +203,7 @@ macro_rules! storage {
             fn narrow(source: &[f32], target: &mut [Self]) {
                 target.convert_from_f32_slice(source);
             }
+            little_endian!($type);
         }
     };
 }

@@ -208,13 +208,13 @@ pub enum GeometryError {
         /// The input size.
         input: usize,
     },
-    /// Pooling padding may be at most half the kernel, or windows would lie in padding alone.
-    #[error("pooling padding {padding} is more than half the kernel size {kernel_size}")]
+    /// Pooling padding may be at most half the dilated kernel, or windows would lie in padding alone.
+    #[error("pooling padding {padding} is more than half of the {extent} positions of a window")]
     PoolPadding {
         /// The padding given.
         padding: usize,
-        /// The kernel size of this axis.
-        kernel_size: usize,
+        /// `dilation * (kernel_size - 1) + 1`.
+        extent: usize,
     },
     /// A product or sum of sizes does not fit in this machine's integers.
     #[error("the sizes are too large: an index does not fit in this machine's integers")]

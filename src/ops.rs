@@ -4,15 +4,15 @@
 //! number of threads. The `_into` forms write into a tensor that the caller keeps, and can add to
 //! what it holds ([`Write::Accumulate`]).
 
+pub mod loss;
 mod pointwise;
 mod pool;
+mod step;
 
-pub use pointwise::{
-    Activation, activate, activate_backward, binary_cross_entropy, dropout, mean_squared_error,
-    softmax, softmax_backward, softmax_cross_entropy,
-};
-pub(crate) use pointwise::{AdamStep, Lanes, SgdStep, adam_step, cast, sgd_step};
+pub use pointwise::{Activation, activate, activate_backward, dropout, softmax, softmax_backward};
+pub(crate) use pointwise::{Lanes, cast, expect_like};
 pub use pool::{avg_pool, avg_pool_backward, max_pool, max_pool_backward};
+pub(crate) use step::{AdamStep, SgdStep, adam_step, sgd_step};
 
 use crate::axis::PaddingMode;
 use crate::cpu;

@@ -1,6 +1,6 @@
 //! The one value that describes a pooling.
 
-use crate::axis::Axis;
+use crate::axis::{Axis, extent};
 use crate::error::{Error, GeometryError, Result};
 use crate::problem::Padding;
 use crate::shape::{check_elements, expect_rank};
@@ -154,11 +154,14 @@ fn pool_axis<const N: usize>(
     let padding = params
         .padding
         .resolve(a, input, kernel_size, stride, dilation)?;
-    let longest = padding.0.max(padding.1) as usize;
-    if matches!(params.padding, Padding::Explicit(_)) && longest > kernel_size / 2 {
+    let (longest, extent) = (
+        padding.0.max(padding.1) as usize,
+        extent(kernel_size, dilation)?,
+    );
+    if matches!(params.padding, Padding::Explicit(_)) && longest > extent / 2 {
         return Err(GeometryError::PoolPadding {
             padding: longest,
-            kernel_size,
+            extent,
         });
     }
     Axis::window(

@@ -86,7 +86,11 @@ impl Rules {
             Rules::Onnx => !matches!(params.padding, Padding::Full | Padding::Causal),
         };
         self.check_padding(allowed, params)?;
-        self.check_strides(params)?;
+        // Keras' depthwise layers take strides and dilations together, its others do not.
+        let depthwise = params.groups > 1 && x.get(1) == Some(&params.groups);
+        if !(self == Rules::Keras && depthwise) {
+            self.check_strides(params)?;
+        }
         ConvProblem::new(x, w, params)
     }
 
@@ -129,6 +133,7 @@ impl Rules {
                 ConvProblem::transposed_with(x, w, params, |a, input, kernel_size| {
                     let (stride, dilation) = (params.stride[a], params.dilation[a]);
                     let output_padding = size.output_padding.map(|op| op[a]);
+                    check_output_padding(output_padding.unwrap_or(0), stride, 1)?;
                     let same = params.padding == Padding::Same;
                     keras_transposed_axis(
                         same,

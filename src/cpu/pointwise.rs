@@ -1,14 +1,14 @@
-//! Element by element: activations, softmax, dropout, losses and optimiser steps.
+//! Element by element: activations, softmax, dropout.
 
 use num_traits::{Float, One, Zero};
 use rayon::prelude::*;
 
-use super::reduce;
 use crate::element::{Accumulator, Element};
-use crate::ops::{Activation, AdamStep, Lanes, SgdStep};
+use crate::init::{mix, unit};
+use crate::ops::{Activation, Lanes};
 
 /// Elements that one task works on.
-const CHUNK: usize = 1 << 14;
+pub(super) const CHUNK: usize = 1 << 14;
 
 /// `y[i] = f(x[i])`.
 fn map<T: Element, U: Element>(x: &[T], y: &mut [U], f: impl Fn(T) -> U + Sync) {
@@ -18,7 +18,12 @@ fn map<T: Element, U: Element>(x: &[T], y: &mut [U], f: impl Fn(T) -> U + Sync) 
 }
 
 /// `z[i] = f(x[i], y[i])`.
-fn zip<T: Element>(x: &[T], y: &[T], z: &mut [T], f: impl Fn(T::Acc, T::Acc) -> T::Acc + Sync) {
+pub(super) fn zip<T: Element>(
+    x: &[T],
+    y: &[T],
+    z: &mut [T],
+    f: impl Fn(T::Acc, T::Acc) -> T::Acc + Sync,
+) {
     z.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
         .zip(y.par_chunks(CHUNK))
@@ -76,7 +81,7 @@ pub(crate) fn activate_backward<T: Element>(
 }
 
 /// `1 / (1 + exp(-x))` without an overflow on either side.
-fn sigmoid<A: Accumulator>(x: A) -> A {
+pub(super) fn sigmoid<A: Accumulator>(x: A) -> A {
     let e = (-x.abs()).exp();
     let small = e / (A::one() + e);
     if x < A::zero() {
@@ -114,7 +119,7 @@ fn rows<T: Element>(
     });
 }
 
-fn softmax_row<A: Accumulator>(row: &mut [A]) {
+pub(super) fn softmax_row<A: Accumulator>(row: &mut [A]) {
     let max = row.iter().fold(A::neg_infinity(), |m, &v| m.max(v));
     let mut sum = A::zero();
     for v in row.iter_mut() {
@@ -147,135 +152,12 @@ pub(crate) fn dropout<T: Element>(p: f64, seed: u64, x: &[T], y: &mut [T]) {
         .enumerate()
         .for_each(|(chunk, (y, x))| {
             for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                let keep = unit(seed, (chunk * CHUNK + i) as u64) >= p;
+                let keep = unit(mix(seed, (chunk * CHUNK + i) as u64)) >= p;
                 *y = if keep {
                     T::from_acc(x.to_acc() * scale)
                 } else {
                     T::default()
                 };
-            }
-        });
-}
-
-/// A number in [0, 1) that depends on `seed` and `index` alone: the finaliser of SplitMix64
-/// (Steele, Lea and Flood, 2014) over a counter.
-fn unit(seed: u64, index: u64) -> f64 {
-    (crate::init::mix(seed, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
-}
-
-/// Mean loss; `dx = (softmax(x) - onehot) / batch`.
-pub(crate) fn softmax_cross_entropy<T: Element>(
-    classes: usize,
-    x: &[T],
-    targets: &[usize],
-    dx: &mut [T],
-) -> f64 {
-    let batch = targets.len() as f64;
-    dx.par_chunks_mut(classes)
-        .zip(x.par_chunks(classes))
-        .zip(targets)
-        .for_each(|((dx, x), &target)| {
-            let mut row: Vec<f64> = x.iter().map(|v| v.to_f64()).collect();
-            softmax_row(&mut row);
-            row[target] -= 1.0;
-            for (dx, v) in dx.iter_mut().zip(row) {
-                *dx = T::from_f64(v / batch);
-            }
-        });
-    let total = reduce::sum(targets.len(), |i| {
-        let row = &x[i * classes..(i + 1) * classes];
-        let max = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(v.to_f64()));
-        let sum: f64 = row.iter().map(|v| (v.to_f64() - max).exp()).sum();
-        sum.ln() + max - row[targets[i]].to_f64()
-    });
-    total / batch
-}
-
-/// Mean of `max(x, 0) - x t + ln(1 + exp(-|x|))`; `dx = (sigmoid(x) - t) / len`.
-pub(crate) fn binary_cross_entropy<T: Element>(x: &[T], targets: &[T], dx: &mut [T]) -> f64 {
-    let len = x.len() as f64;
-    let scale = T::Acc::from_f64(1.0 / len);
-    zip(x, targets, dx, |x, t| (sigmoid(x) - t) * scale);
-    let total = reduce::sum(x.len(), |i| {
-        let (x, t) = (x[i].to_f64(), targets[i].to_f64());
-        x.max(0.0) - x * t + (-x.abs()).exp().ln_1p()
-    });
-    total / len
-}
-
-pub(crate) fn mean_squared_error<T: Element>(x: &[T], targets: &[T], dx: &mut [T]) -> f64 {
-    let len = x.len() as f64;
-    let scale = T::Acc::from_f64(2.0 / len);
-    zip(x, targets, dx, |x, t| (x - t) * scale);
-    let total = reduce::sum(x.len(), |i| (x[i].to_f64() - targets[i].to_f64()).powi(2));
-    total / len
-}
-
-pub(crate) fn sgd_step<T: Element>(
-    step: SgdStep,
-    gradient: &[T],
-    velocity: &mut [T::Acc],
-    master: &mut [T::Acc],
-    weight: &mut [T],
-) {
-    let of = T::Acc::from_f64;
-    let (rate, momentum, decay) = (
-        of(step.learning_rate),
-        of(step.momentum),
-        of(step.weight_decay),
-    );
-    weight
-        .par_chunks_mut(CHUNK)
-        .zip(master.par_chunks_mut(CHUNK))
-        .zip(velocity.par_chunks_mut(CHUNK))
-        .zip(gradient.par_chunks(CHUNK))
-        .for_each(|(((weight, master), velocity), gradient)| {
-            for (((w, m), v), g) in weight.iter_mut().zip(master).zip(velocity).zip(gradient) {
-                let g = g.to_acc() + decay * *m;
-                *v = momentum * *v + g;
-                let direction = if step.nesterov { g + momentum * *v } else { *v };
-                *m -= rate * direction;
-                *w = T::from_acc(*m);
-            }
-        });
-}
-
-pub(crate) fn adam_step<T: Element>(
-    step: AdamStep,
-    gradient: &[T],
-    first: &mut [T::Acc],
-    second: &mut [T::Acc],
-    master: &mut [T::Acc],
-    weight: &mut [T],
-) {
-    let of = T::Acc::from_f64;
-    let one = T::Acc::one();
-    let [beta1, beta2] = step.betas.map(of);
-    let [correct1, correct2] = step.correction.map(of);
-    let (rate, epsilon, decay) = (
-        of(step.learning_rate),
-        of(step.epsilon),
-        of(step.weight_decay),
-    );
-    weight
-        .par_chunks_mut(CHUNK)
-        .zip(master.par_chunks_mut(CHUNK))
-        .zip(first.par_chunks_mut(CHUNK))
-        .zip(second.par_chunks_mut(CHUNK))
-        .zip(gradient.par_chunks(CHUNK))
-        .for_each(|((((weight, master), first), second), gradient)| {
-            let state = weight.iter_mut().zip(master).zip(first).zip(second);
-            for ((((w, master), m), v), g) in state.zip(gradient) {
-                let mut g = g.to_acc();
-                if step.decoupled {
-                    *master -= rate * decay * *master;
-                } else {
-                    g += decay * *master;
-                }
-                *m = beta1 * *m + (one - beta1) * g;
-                *v = beta2 * *v + (one - beta2) * g * g;
-                *master -= rate * (*m / correct1) / ((*v / correct2).sqrt() + epsilon);
-                *w = T::from_acc(*master);
             }
         });
 }

@@ -1,4 +1,4 @@
-//! Activations, softmax, dropout, losses and optimiser steps on tensors.
+//! Activations, softmax, dropout and casts on tensors.
 
 use crate::cpu;
 use crate::device::Device;
@@ -131,180 +131,6 @@ pub fn dropout<T: Element>(x: &Tensor<T>, p: f64, seed: u64) -> Result<Tensor<T>
     Ok(y)
 }
 
-/// Mean cross-entropy of softmaxed `logits` against class numbers, and its gradient.
-///
-/// # Shapes
-/// `logits` is `(batch, classes)` with one target per row; the gradient has the shape of `logits`.
-///
-/// # Errors
-/// [`Error::Shape`] for another rank or number of targets, [`Error::Argument`] for a class that
-/// does not exist, [`Error::OutOfMemory`].
-///
-/// ```
-/// use ndconv::{Tensor, ops};
-/// let logits = Tensor::from_vec(&[1, 2], vec![0.0f64, 0.0])?;
-/// let (loss, gradient) = ops::softmax_cross_entropy(&logits, &[1])?;
-/// assert_eq!(loss, 2f64.ln());
-/// assert_eq!(gradient.to_vec()?, [0.5, -0.5]);
-/// # Ok::<(), ndconv::Error>(())
-/// ```
-pub fn softmax_cross_entropy<T: Element>(
-    logits: &Tensor<T>,
-    targets: &[usize],
-) -> Result<(f64, Tensor<T>)> {
-    let &[batch, classes] = logits.shape() else {
-        return Err(Error::shape("logits", "(batch, classes)", logits.shape()));
-    };
-    if targets.len() != batch || batch == 0 {
-        let expected = format!("one per row of the {batch} x {classes} logits, at least one");
-        return Err(Error::shape("targets", expected, targets.len()));
-    }
-    if let Some(target) = targets.iter().find(|&&t| t >= classes) {
-        return Err(Error::argument(
-            "target",
-            format!("a class below {classes}"),
-            target,
-        ));
-    }
-    let mut gradient = logits.like(T::default())?;
-    let loss = match logits.device() {
-        Device::Cpu => {
-            let (x, dx) = (logits.on_cpu("logits")?, gradient.on_cpu_mut("gradient")?);
-            cpu::pointwise::softmax_cross_entropy(classes, x, targets, dx)
-        }
-    };
-    Ok((loss, gradient))
-}
-
-/// Mean binary cross-entropy of `sigmoid(logits)` against targets in [0, 1], and its gradient.
-///
-/// # Shapes
-/// `logits` and `targets` have one shape, and so has the gradient.
-///
-/// # Errors
-/// [`Error::Shape`] when they differ or are empty, [`Error::OutOfMemory`].
-///
-/// ```
-/// use ndconv::{Tensor, ops};
-/// let logits = Tensor::from_vec(&[1], vec![0.0f64])?;
-/// let (loss, gradient) = ops::binary_cross_entropy(&logits, &Tensor::from_vec(&[1], vec![1.0])?)?;
-/// assert_eq!(loss, 2f64.ln());
-/// assert_eq!(gradient.to_vec()?, [-0.5]);
-/// # Ok::<(), ndconv::Error>(())
-/// ```
-pub fn binary_cross_entropy<T: Element>(
-    logits: &Tensor<T>,
-    targets: &Tensor<T>,
-) -> Result<(f64, Tensor<T>)> {
-    loss_like(logits, targets, cpu::pointwise::binary_cross_entropy)
-}
-
-/// The mean of `(prediction - target)^2`, and its gradient.
-///
-/// # Shapes
-/// `prediction` and `target` have one shape, and so has the gradient.
-///
-/// # Errors
-/// [`Error::Shape`] when they differ or are empty, [`Error::OutOfMemory`].
-///
-/// ```
-/// use ndconv::{Tensor, ops};
-/// let prediction = Tensor::from_vec(&[2], vec![1.0f64, 5.0])?;
-/// let target = Tensor::from_vec(&[2], vec![1.0, 2.0])?;
-/// let (loss, gradient) = ops::mean_squared_error(&prediction, &target)?;
-/// assert_eq!((loss, gradient.to_vec()?), (4.5, vec![0.0, 3.0]));
-/// # Ok::<(), ndconv::Error>(())
-/// ```
-pub fn mean_squared_error<T: Element>(
-    prediction: &Tensor<T>,
-    target: &Tensor<T>,
-) -> Result<(f64, Tensor<T>)> {
-    loss_like(prediction, target, cpu::pointwise::mean_squared_error)
-}
-
-fn loss_like<T: Element>(
-    prediction: &Tensor<T>,
-    target: &Tensor<T>,
-    on_cpu: fn(&[T], &[T], &mut [T]) -> f64,
-) -> Result<(f64, Tensor<T>)> {
-    expect_like("target", target, prediction)?;
-    if prediction.is_empty() {
-        let got = prediction.shape();
-        return Err(Error::shape("prediction", "at least one element", got));
-    }
-    let mut gradient = prediction.like(T::default())?;
-    let loss = match prediction.device() {
-        Device::Cpu => {
-            let (x, t) = (prediction.on_cpu("prediction")?, target.on_cpu("target")?);
-            on_cpu(x, t, gradient.on_cpu_mut("gradient")?)
-        }
-    };
-    Ok((loss, gradient))
-}
-
-/// The numbers of one stochastic-gradient step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SgdStep {
-    pub learning_rate: f64,
-    pub momentum: f64,
-    pub nesterov: bool,
-    pub weight_decay: f64,
-}
-
-/// `v = momentum * v + g`, `w -= learning_rate * v` on the master copy, rounded into `weight`.
-pub(crate) fn sgd_step<T: Element>(
-    step: SgdStep,
-    gradient: &Tensor<T>,
-    velocity: &mut Tensor<T::Acc>,
-    master: &mut Tensor<T::Acc>,
-    weight: &mut Tensor<T>,
-) -> Result<()> {
-    match weight.device() {
-        Device::Cpu => cpu::pointwise::sgd_step(
-            step,
-            gradient.on_cpu("gradient")?,
-            velocity.on_cpu_mut("velocity")?,
-            master.on_cpu_mut("master weight")?,
-            weight.on_cpu_mut("weight")?,
-        ),
-    }
-    Ok(())
-}
-
-/// The numbers of one Adam step; `correction` holds `1 - beta^t` for both betas.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AdamStep {
-    pub learning_rate: f64,
-    pub betas: [f64; 2],
-    pub correction: [f64; 2],
-    pub epsilon: f64,
-    pub weight_decay: f64,
-    /// Whether weight decay acts on the weight itself (AdamW) or is part of the gradient (Adam).
-    pub decoupled: bool,
-}
-
-/// One Adam step on the master copy, rounded into `weight`; `moments` are updated.
-pub(crate) fn adam_step<T: Element>(
-    step: AdamStep,
-    gradient: &Tensor<T>,
-    moments: &mut [Tensor<T::Acc>; 2],
-    master: &mut Tensor<T::Acc>,
-    weight: &mut Tensor<T>,
-) -> Result<()> {
-    let [first, second] = moments;
-    match weight.device() {
-        Device::Cpu => cpu::pointwise::adam_step(
-            step,
-            gradient.on_cpu("gradient")?,
-            first.on_cpu_mut("first moment")?,
-            second.on_cpu_mut("second moment")?,
-            master.on_cpu_mut("master weight")?,
-            weight.on_cpu_mut("weight")?,
-        ),
-    }
-    Ok(())
-}
-
 /// Every element of `source` rounded to the type of `target`, which has the same shape.
 pub(crate) fn cast<T: Element, U: Element>(
     source: &Tensor<T>,
@@ -334,7 +160,11 @@ fn channel_lanes<T: Element>(x: &Tensor<T>) -> Result<Lanes> {
     })
 }
 
-fn expect_like<T: Element>(what: &str, tensor: &Tensor<T>, like: &Tensor<T>) -> Result<()> {
+pub(crate) fn expect_like<T: Element>(
+    what: &str,
+    tensor: &Tensor<T>,
+    like: &Tensor<T>,
+) -> Result<()> {
     if tensor.shape() != like.shape() {
         return Err(Error::shape(
             what,
