@@ -43,6 +43,16 @@ impl DType {
         }
     }
 
+    /// The name of this type in safetensors files.
+    pub(crate) fn in_safetensors(self) -> safetensors::Dtype {
+        match self {
+            DType::F16 => safetensors::Dtype::F16,
+            DType::BF16 => safetensors::Dtype::BF16,
+            DType::F32 => safetensors::Dtype::F32,
+            DType::F64 => safetensors::Dtype::F64,
+        }
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
@@ -52,6 +62,31 @@ impl DType {
         }
     }
 }
+
+/// Runs an expression with a type name bound to the element type that a [`DType`] names.
+macro_rules! with_element {
+    ($dtype:expr, $type:ident => $run:expr) => {
+        match $dtype {
+            $crate::element::DType::F16 => {
+                type $type = half::f16;
+                $run
+            }
+            $crate::element::DType::BF16 => {
+                type $type = half::bf16;
+                $run
+            }
+            $crate::element::DType::F32 => {
+                type $type = f32;
+                $run
+            }
+            $crate::element::DType::F64 => {
+                type $type = f64;
+                $run
+            }
+        }
+    };
+}
+pub(crate) use with_element;
 
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -208,10 +208,14 @@ pub enum GeometryError {
         /// The input size.
         input: usize,
     },
-    /// Pooling padding may be at most half the dilated kernel, or windows would lie in padding alone.
-    #[error("pooling padding {padding} is more than half of the {extent} positions of a window")]
+    /// Pooling padding may be at most half the dilated kernel on each side (PyTorch), or as much
+    /// in all when the sides differ: windows in padding alone would have no maximum.
+    #[error(
+        "pooling padding of {padding} on both sides together is more than the {extent} positions \
+         of a window"
+    )]
     PoolPadding {
-        /// The padding given.
+        /// The padding before and after, together.
         padding: usize,
         /// `dilation * (kernel_size - 1) + 1`.
         extent: usize,

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
-use crate::element::{DType, Element};
+use crate::element::{DType, Element, with_element};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::shape::Layout;
@@ -97,7 +97,7 @@ pub(crate) fn save<T: Element>(
     let views = buffers
         .iter()
         .map(|(name, shape, bytes)| {
-            let view = TensorView::new(to_safetensors(T::DTYPE), shape.clone(), bytes);
+            let view = TensorView::new(T::DTYPE.in_safetensors(), shape.clone(), bytes);
             view.map(|view| (name.as_str(), view))
         })
         .collect::<Result<Vec<_>, _>>()
@@ -163,7 +163,10 @@ impl<'a> TensorFile<'a> {
         let Ok(view) = self.tensors.tensor(name) else {
             return Ok(None);
         };
-        from_safetensors(view.dtype()).map(Some).ok_or_else(|| {
+        let known = DType::ALL
+            .into_iter()
+            .find(|d| d.in_safetensors() == view.dtype());
+        known.map(Some).ok_or_else(|| {
             let reason = format!(
                 "{name} holds {:?}; f16, bf16, f32, f64 are read",
                 view.dtype()
@@ -181,29 +184,10 @@ impl<'a> TensorFile<'a> {
             return Ok(None);
         };
         let (shape, bytes) = (view.shape(), view.data());
-        match dtype {
-            DType::F16 => decode::<half::f16, T>(shape, bytes),
-            DType::BF16 => decode::<half::bf16, T>(shape, bytes),
-            DType::F32 => decode::<f32, T>(shape, bytes),
-            DType::F64 => decode::<f64, T>(shape, bytes),
-        }
-        .map(Some)
+        with_element!(dtype, S => decode::<S, T>(shape, bytes)).map(Some)
     }
 }
 
 fn decode<S: Element, T: Element>(shape: &[usize], bytes: &[u8]) -> Result<Tensor<T>> {
     Tensor::from_vec(shape, S::read_le(bytes))?.cast()
-}
-
-fn to_safetensors(dtype: DType) -> Dtype {
-    match dtype {
-        DType::F16 => Dtype::F16,
-        DType::BF16 => Dtype::BF16,
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-    }
-}
-
-fn from_safetensors(dtype: Dtype) -> Option<DType> {
-    DType::ALL.into_iter().find(|&d| to_safetensors(d) == dtype)
 }

@@ -70,7 +70,7 @@ impl<const N: usize> PoolProblem<N> {
     ///
     /// # Errors
     /// [`Error::Shape`] for a wrong rank and empty axes; [`Error::Geometry`] for an impossible
-    /// window, or padding of more than half the kernel.
+    /// window, or padding of more than half a window on each side.
     pub fn new(x: &[usize], params: &PoolParams<N>) -> Result<Self> {
         let () = Self::RANK;
         let name = format!("pool{N}d");
@@ -154,13 +154,11 @@ fn pool_axis<const N: usize>(
     let padding = params
         .padding
         .resolve(a, input, kernel_size, stride, dilation)?;
-    let (longest, extent) = (
-        padding.0.max(padding.1) as usize,
-        extent(kernel_size, dilation)?,
-    );
-    if matches!(params.padding, Padding::Explicit(_)) && longest > extent / 2 {
+    let extent = extent(kernel_size, dilation)?;
+    let total = padding.0.saturating_add(padding.1) as usize;
+    if matches!(params.padding, Padding::Explicit(_)) && total > extent {
         return Err(GeometryError::PoolPadding {
-            padding: longest,
+            padding: total,
             extent,
         });
     }

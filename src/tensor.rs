@@ -210,6 +210,29 @@ impl<T: Element> Tensor<T> {
             .map_err(|e| Error::shape("tensor", "a shape that ndarray can hold", e.to_string()))
     }
 
+    /// Replaces every element, in row-major order, keeping shape, layout and device.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `data` has not as many elements; what the device reports.
+    ///
+    /// ```
+    /// use ndconv::{Device, Tensor};
+    /// let mut x = Tensor::zeros(&[2], &Device::Cpu)?;
+    /// x.overwrite(&[1.0f32, 2.0])?;
+    /// assert_eq!(x.to_vec()?, [1.0, 2.0]);
+    /// # Ok::<(), ndconv::Error>(())
+    /// ```
+    pub fn overwrite(&mut self, data: &[T]) -> Result<()> {
+        if data.len() != self.len() {
+            let expected = format!("{} elements", self.len());
+            return Err(Error::shape("tensor data", expected, data.len()));
+        }
+        match &mut self.buffer {
+            Buffer::Cpu(buffer) => Arc::make_mut(buffer).copy_from_slice(data),
+        }
+        Ok(())
+    }
+
     /// The elements of a tensor that an operation on the CPU reads.
     pub(crate) fn on_cpu(&self, _what: &str) -> Result<&[T]> {
         match &self.buffer {

@@ -1,1 +1,4 @@
-//! tests
+//! The crate's test suite, one module a rung of the pyramid.
+
+mod golden;
+mod shape_table;
