@@ -1,4 +1,6 @@
 //! The crate's test suite, one module a rung of the pyramid.
 
 mod golden;
+mod layers;
 mod shape_table;
+mod training;
