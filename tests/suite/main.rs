@@ -2,5 +2,6 @@
 
 mod golden;
 mod layers;
+mod parameters;
 mod shape_table;
 mod training;
