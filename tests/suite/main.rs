@@ -3,5 +3,6 @@
 mod golden;
 mod layers;
 mod parameters;
+mod refused;
 mod shape_table;
 mod training;
