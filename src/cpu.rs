@@ -4,10 +4,12 @@
 //! Shapes were checked by `ops`.
 
 pub(crate) mod conv;
+mod output;
 pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
+mod simd;
 mod strides;
 
 pub use conv::MicroKernel;
