@@ -16,5 +16,6 @@ mod pool_oracle;
 mod pooling;
 mod properties;
 mod rank_four;
+mod repeatable;
 mod requirements;
 mod tensors;
