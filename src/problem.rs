@@ -414,7 +414,8 @@ impl<const N: usize> ConvProblem<N> {
         let (Pass::Fprop | Pass::Dgrad | Pass::Wgrad) = pass;
         [self.x_shape(), self.w_shape(), self.y_shape()]
             .iter()
-            .map(|shape| shape.iter().product::<usize>() as u64 * element as u64)
+            .map(|shape| shape.iter().product::<usize>() as u64)
+            .map(|elements| elements.saturating_mul(element as u64))
             .fold(0, u64::saturating_add)
     }
 

@@ -73,6 +73,10 @@ fn sources(p: &ConvProblem<4>) -> [Vec<usize>; 4] {
 
 /// Moves a tensor of this channels-first shape to layout `to` from the other one.
 pub(crate) fn change_layout<T: Element>(shape: &[usize], to: Layout, x: &[T], y: &mut [T]) {
+    // an empty tensor's other sizes can be anything: multiply none of them
+    if x.is_empty() {
+        return;
+    }
     let pixels: usize = shape[2..].iter().product();
     let channels = shape[1];
     let (rows, columns) = match to {
@@ -80,8 +84,8 @@ pub(crate) fn change_layout<T: Element>(shape: &[usize], to: Layout, x: &[T], y:
         Layout::ChannelsLast => (channels, pixels),
     };
     let image = rows * columns;
-    y.par_chunks_mut(image.max(1))
-        .zip(x.par_chunks(image.max(1)))
+    y.par_chunks_mut(image)
+        .zip(x.par_chunks(image))
         .for_each(|(y, x)| transpose(rows, columns, x, y));
 }
 

@@ -1,8 +1,28 @@
 //! The crate's test suite, one module a rung of the pyramid.
+//! One binary for the whole pyramid: the oracle first, then what is proved against it.
+//!
+//! `oracle` knows nothing of the crate; `geometry` and `framework_rules` prove the shape
+//! arithmetic, `parity` and `pooling` the numbers, `properties` the algebra and `nonsense` that
+//! senseless input comes back as an error.
 
+mod case;
+mod data;
+mod framework_rules;
+mod geometry;
 mod golden;
 mod layers;
+mod nonsense;
+mod oracle;
+mod padding_modes;
 mod parameters;
+mod parity;
+mod pool_oracle;
+mod pooling;
+mod properties;
+mod rank_four;
 mod refused;
+mod repeatable;
+mod requirements;
 mod shape_table;
+mod tensors;
 mod training;
