@@ -35,10 +35,6 @@ pub enum Failure {
     Library(#[from] ndconv::Error),
     /// Arguments that make no sense together, and what to do.
     #[error("{0}")]
-    #[expect(
-        dead_code,
-        reason = "for subcommands with arguments that depend on each other"
-    )]
     Usage(String),
     /// Standard output could not be written to.
     #[error("standard output: {0}")]
