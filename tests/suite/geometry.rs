@@ -280,11 +280,11 @@ fn pooling_windows() {
 fn check_pool(input: usize, params: &PoolParams<1>, padding: (usize, usize)) {
     let p = PoolProblem::new(&[2, 3, input], params);
     let ([k], [s], [d]) = (params.kernel_size, params.stride, params.dilation);
-    let longest = padding.0.max(padding.1);
-    if longest > k / 2 {
+    let (total, extent) = (padding.0 + padding.1, (k - 1) * d + 1);
+    if total > extent {
         let expected = GeometryError::PoolPadding {
-            padding: longest,
-            kernel_size: k,
+            padding: total,
+            extent,
         };
         assert_eq!(reason(p), (expected, 0), "{params:?}");
         return;

@@ -1,9 +1,9 @@
-//! The crate's test suite, one module a rung of the pyramid.
 //! One binary for the whole pyramid: the oracle first, then what is proved against it.
 //!
-//! `oracle` knows nothing of the crate; `geometry` and `framework_rules` prove the shape
-//! arithmetic, `parity` and `pooling` the numbers, `properties` the algebra and `nonsense` that
-//! senseless input comes back as an error.
+//! `oracle` knows nothing of the crate; `geometry`, `framework_rules` and `shape_table` prove the
+//! shape arithmetic, `parity` and `pooling` the numbers, `properties` the algebra, `golden` and
+//! `training` the agreement with other frameworks; `layers` and `requirements` go through what
+//! users asked for, `nonsense` and `refused` through what must come back as an error.
 
 mod case;
 mod data;
