@@ -5,9 +5,10 @@ use ndconv::{ConvParams, ConvProblem, Padding};
 use ndconv::{Element, Layout, Rules, TransposedSize, Write, ops};
 use proptest::prelude::*;
 
-use crate::case::{Case, any_case, conv, named};
+use crate::case::{Case, conv, named};
 use crate::data::*;
 use crate::oracle::{Oracle, OracleAxis, add_bias, bgrad};
+use crate::random_case::any_case;
 
 /// What the operands hold and how results are compared.
 #[derive(Clone, Copy)]
