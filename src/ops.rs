@@ -159,7 +159,9 @@ pub fn dgrad_into<T: Element, const N: usize>(
             let what = "a bias on the gradient of a padding mode: add it afterwards".into();
             return Err(Error::Unsupported { what });
         }
-        return pad_adjoint(p, &dgrad(&p.folded(), dy, w, None)?, dx, write);
+        // in the accumulator's type, so that the sum over the folds is rounded once
+        let (dy, w) = (dy.cast::<T::Acc>()?, w.cast::<T::Acc>()?);
+        return pad_adjoint(p, &dgrad(&p.folded(), &dy, &w, None)?, dx, write);
     }
     let layouts = layouts(dy, w);
     match dy.device() {
@@ -285,7 +287,7 @@ fn pad<T: Element, const N: usize>(p: &ConvProblem<N>, x: &Tensor<T>) -> Result<
 /// The adjoint of [`pad`]: every padded position's gradient goes to the input it was copied from.
 fn pad_adjoint<T: Element, const N: usize>(
     p: &ConvProblem<N>,
-    padded: &Tensor<T>,
+    padded: &Tensor<T::Acc>,
     dx: &mut Tensor<T>,
     write: Write,
 ) -> Result<()> {

@@ -34,7 +34,7 @@ pub(crate) fn pad<T: Element>(p: &ConvProblem<4>, layout: Layout, x: &[T], padde
 pub(crate) fn pad_adjoint<T: Element>(
     p: &ConvProblem<4>,
     layout: Layout,
-    padded: &[T],
+    padded: &[T::Acc],
     dx: &mut [T],
     write: Write,
 ) {
@@ -55,7 +55,7 @@ pub(crate) fn pad_adjoint<T: Element>(
                 let origin = [0, 1, 2, 3].map(|axis| source[axis][position[axis]]);
                 let (i, o) = (from.at(position), to.at(origin));
                 for channel in 0..p.in_channels() {
-                    sums[o + channel * to.channel] += padded[i + channel * from.channel].to_acc();
+                    sums[o + channel * to.channel] += padded[i + channel * from.channel];
                 }
             }
             T::narrow(&sums, dx);

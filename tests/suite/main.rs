@@ -3,8 +3,9 @@
 //! `oracle` knows nothing of the crate; `geometry`, `framework_rules` and `shape_table` prove the
 //! shape arithmetic, `parity` and `pooling` the numbers, `properties` the algebra, `golden` and
 //! `training` the agreement with other frameworks; `layers` and `requirements` go through what
-//! users asked for, `nonsense` and `refused` through what must come back as an error.
+//! users asked for, `nonsense`, `arbitrary` and `refused` through what must come back as an error.
 
+mod arbitrary;
 mod case;
 mod data;
 mod framework_rules;
@@ -19,6 +20,7 @@ mod parity;
 mod pool_oracle;
 mod pooling;
 mod properties;
+mod random_case;
 mod rank_four;
 mod refused;
 mod repeatable;

@@ -5,9 +5,10 @@ use ndconv::{ConvParams, ConvProblem, Padding};
 use ndconv::{Element, Layout, Rules, TransposedSize, Write, ops};
 use proptest::prelude::*;
 
-use crate::case::{Case, any_case, conv, named};
+use crate::case::{Case, conv, named};
 use crate::data::*;
 use crate::oracle::{Oracle, OracleAxis, add_bias, bgrad};
+use crate::random_case::any_case;
 
 /// What the operands hold and how results are compared.
 #[derive(Clone, Copy)]
@@ -209,6 +210,11 @@ fn long_sums_are_rounded_once() {
         .padding(&[(1, 1), (1, 1)])
         .build();
     check_types("long sums", &case, Numbers::Integers(12), &ALL_LAYOUTS);
+    let folded = conv((20, 12), &[9, 8], &[3, 3])
+        .padding(&[(1, 1), (1, 1)])
+        .mode(PaddingMode::Circular)
+        .build();
+    check_types("long folded sums", &folded, Numbers::Integers(12), &ALL_LAYOUTS);
 }
 
 /// Sizes that no blocking divides: every tile of an engine meets its remainder.

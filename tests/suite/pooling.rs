@@ -249,6 +249,33 @@ fn windows_without_input() {
     );
 }
 
+/// With `ceil_mode` a window may hang over the end; what lies past the padding is not divided by.
+#[rstest]
+#[case((0, 0), true, [2.0, 5.0])]
+#[case((0, 1), true, [2.0, 10.0 / 3.0])]
+#[case((0, 1), false, [2.0, 5.0])]
+fn averages_of_a_hanging_window(
+    #[case] padding: (usize, usize),
+    #[case] count_include_pad: bool,
+    #[case] expected: [f64; 2],
+) {
+    let params = PoolParams {
+        padding: Padding::Explicit([padding]),
+        ceil_mode: true,
+        count_include_pad,
+        ..PoolParams::new([3])
+    };
+    let p = pool1(5, &params);
+    let x = signal::<f64>(&[1.0, 2.0, 3.0, 4.0, 6.0]);
+    assert_eq!(
+        values(&[1, 1, 2], &ops::avg_pool(&p, &x).unwrap()),
+        expected
+    );
+    let dx = ops::avg_pool_backward(&p, &signal::<f64>(&[0.0, expected[1]])).unwrap();
+    let share = expected[1] * expected[1] / 10.0;
+    assert_eq!(values(&[1, 1, 5], &dx), [0.0, 0.0, 0.0, share, share]);
+}
+
 /// Keras' 'same' pooling: windows as many as strides, padding not counted.
 #[test]
 fn same_pooling() {

@@ -3,9 +3,10 @@
 use ndconv::{ConvParams, ConvProblem, Layout, Padding, PaddingMode, Tensor, ops};
 use proptest::prelude::*;
 
-use crate::case::{Case, any_case};
+use crate::case::{Case, named};
 use crate::data::{Random, elements, tensor, values};
 use crate::oracle::positions;
+use crate::random_case::any_case;
 
 const FIRST: Layout = Layout::ChannelsFirst;
 
@@ -219,19 +220,38 @@ fn groups_do_not_see_each_other() {
     assert_eq!(whole, parts.collect::<Vec<_>>());
 }
 
-/// NaN spreads to exactly the windows that see it.
+/// A NaN reaches the results whose windows see it and no others: not the rest of a block, not
+/// another group, not what stands next to it in memory.
 #[test]
 fn nan_spreads_no_further_than_its_windows() {
-    let params = ConvParams {
-        padding: Padding::Same,
-        ..ConvParams::default()
-    };
-    let p = ConvProblem::<1>::new(&[2, 1, 9], &[1, 1, 3], &params).unwrap();
-    let mut x = vec![1.0; 18];
-    x[4] = f64::NAN;
-    let y = Ops(p).fprop(&x, &[1.0, 1.0, 1.0]);
-    let nan: Vec<_> = (0..18).filter(|&i| y[i].is_nan()).collect();
-    assert_eq!(nan, [3, 4, 5]);
+    fn check<const N: usize>(name: &str, case: &Case) {
+        let (ops, o) = (Ops(case.problem::<N>()), &case.oracle);
+        let [mut x, w, mut dy] = ops.random(6);
+        let plain = dy.clone();
+        let (i, j) = (x.len() / 2, dy.len() / 2);
+        (x[i], dy[j]) = (f64::NAN, f64::NAN);
+        let nan = |v: &[f64]| v.iter().map(|v| v.is_nan()).collect::<Vec<_>>();
+        assert_eq!(
+            nan(&ops.fprop(&x, &w)),
+            nan(&o.fprop(&x, &w)),
+            "fprop, {name}"
+        );
+        assert_eq!(
+            nan(&ops.dgrad(&dy, &w)),
+            nan(&o.dgrad(&dy, &w)),
+            "dgrad, {name}"
+        );
+        let (got, expected) = (ops.wgrad(&x, &plain), o.wgrad(&x, &plain));
+        assert_eq!(nan(&got), nan(&expected), "wgrad, {name}");
+    }
+    for (name, case) in named() {
+        match case.rank() {
+            1 => check::<1>(name, &case),
+            2 => check::<2>(name, &case),
+            3 => check::<3>(name, &case),
+            _ => check::<4>(name, &case),
+        }
+    }
 }
 
 /// The transposed convolution of a single one is the weight itself, laid down at its place.

@@ -72,8 +72,8 @@ fn conv4d_is_a_sum_of_conv3d(
     let mut random = Random(9);
     let [x, w, dy] = [&xs[..], &ws, &ys].map(|s| random.integers(elements(s), 5));
     let (mut y, mut dx, mut dw) = (zeros(&ys, ys[2]), zeros(&xs, xs[2]), zeros(&ws, ws[2]));
-    for o in 0..ys[2] {
-        for t in 0..ws[2] {
+    for (o, y) in y.iter_mut().enumerate() {
+        for (t, dw) in dw.iter_mut().enumerate() {
             let place = (o * stride[0] + t * dilation[0]).checked_sub(pads[0].0);
             let Some(i) = place.filter(|&i| i < xs[2]) else {
                 continue;
@@ -84,9 +84,9 @@ fn conv4d_is_a_sum_of_conv3d(
                 slice(&ys, &dy, o),
             );
             let add = Write::Accumulate;
-            ops::fprop_into(&q, &x, &w, None, &mut y[o], add).unwrap();
+            ops::fprop_into(&q, &x, &w, None, y, add).unwrap();
             ops::dgrad_into(&q, &dy, &w, None, &mut dx[i], add).unwrap();
-            ops::wgrad_into(&q, &x, &dy, &mut dw[t], add).unwrap();
+            ops::wgrad_into(&q, &x, &dy, dw, add).unwrap();
         }
     }
 
