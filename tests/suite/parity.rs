@@ -1,7 +1,7 @@
 //! The three passes and the bias gradient against the oracle, in every layout and element type.
 
 use half::{bf16, f16};
-use ndconv::{ConvParams, ConvProblem, Padding};
+use ndconv::{ConvParams, ConvProblem, Padding, PaddingMode};
 use ndconv::{Element, Layout, Rules, TransposedSize, Write, ops};
 use proptest::prelude::*;
 
