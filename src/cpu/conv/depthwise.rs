@@ -185,7 +185,7 @@ pub(super) fn windows<T: Element>(job: &Job<T>) -> Option<Vec<Window>> {
     let lanes = Channels::lanes::<T>(job.level, roles, job.layout);
     let channels = Channels::blocks(lanes, roles);
     let copies = lanes * roles.source_channels;
-    let tasks = roles.batch.saturating_mul(channels);
+    let tasks = product(&[roles.batch, channels, job.stencils.len()]);
     suits.then(|| {
         let window = |stencil| Window::new(stencil, copies, tasks);
         job.stencils.iter().map(window).collect()
