@@ -20,7 +20,7 @@ mod tile;
 mod x86;
 
 pub(crate) use fir::{correlate, fir_lanes, fir_positions};
-pub(crate) use gather::{Place, Plan, Rows, gather};
+pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
 
 /// An instruction set that this machine was found to have.

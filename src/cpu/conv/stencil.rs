@@ -165,6 +165,15 @@ impl Stencil {
         (j * self.pace[axis]) as isize + tap.offset[axis]
     }
 
+    /// How many taps from `tap` on read one position after the other along the last axis.
+    pub fn neighbours(&self, tap: usize) -> usize {
+        let follows = |pair: &&[Tap]| {
+            let [a, b] = [pair[0].offset, pair[1].offset];
+            a[..3] == b[..3] && a[3] + 1 == b[3]
+        };
+        1 + self.taps[tap..].windows(2).take_while(follows).count()
+    }
+
     /// The rows (runs along the last axis) of the positions `from..to` in row-major order:
     /// position of the first, and length.
     pub fn rows(&self, from: usize, to: usize) -> impl Iterator<Item = ([usize; 4], usize)> + '_ {

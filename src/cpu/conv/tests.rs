@@ -73,6 +73,9 @@ fn check<T: Element>(p: &ConvProblem<4>, level: Level, layouts: Layouts, rng: &m
     let (x, w, dy): (Vec<T>, Vec<T>, Vec<T>) =
         (integers(rng, nx), integers(rng, nw), integers(rng, ny));
     check_values(p, level, layouts, (&x, &w, &dy), rng);
+    if nx > 3000 {
+        return; // the definition is slow
+    }
     let nan = T::from_f64(f64::NAN);
     let (mut bad_x, mut bad_dy) = (x.clone(), dy.clone());
     bad_x[rng.random_range(0..nx)] = nan;
