@@ -16,12 +16,14 @@ mod gather;
 mod neon;
 mod portable;
 mod tile;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
+pub(crate) use transpose::transpose;
 
 /// An instruction set that this machine was found to have.
 ///
@@ -123,6 +125,22 @@ pub unsafe trait Vector: Copy {
     unsafe fn load_strided(self, mask: u32, from: *const Self::Scalar, step: usize) -> Self {
         // SAFETY: as this method.
         unsafe { load_strided(self, mask, from, step) }
+    }
+    /// `to[column * pitch + row] = from[row * step + column]` for [`Vector::LANES`] rows and
+    /// columns; memory must be valid there.
+    #[inline(always)]
+    unsafe fn transpose(
+        from: *const Self::Scalar,
+        step: usize,
+        to: *mut Self::Scalar,
+        pitch: usize,
+    ) {
+        for column in 0..Self::LANES {
+            for row in 0..Self::LANES {
+                // SAFETY: valid by this method's contract.
+                unsafe { *to.add(column * pitch + row) = *from.add(row * step + column) };
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
-use crate::cpu::simd::{Geometry, Plan, ROW, Rows, as_acc};
+use crate::cpu::simd::{self, Geometry, Level, Plan, ROW, Rows, as_acc};
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -278,31 +278,20 @@ fn widen_loosely<T: Element>(source: &[T], start: usize, to: &mut [T::Acc], len:
 
 /// `to[column * pitch + row] = from[row * step + column]`
 pub(super) fn transpose<T: Element>(
+    level: Level,
     from: &[T],
     step: usize,
-    rows: usize,
-    columns: usize,
+    (rows, columns): (usize, usize),
     to: &mut [T::Acc],
     pitch: usize,
 ) {
-    const BLOCK: usize = 8;
-    for first in (0..rows).step_by(BLOCK) {
-        let count = BLOCK.min(rows - first);
-        if count == BLOCK {
-            let from: [&[T]; BLOCK] =
-                std::array::from_fn(|i| &from[(first + i) * step..][..columns]);
-            for column in 0..columns {
-                let to = &mut to[column * pitch + first..][..BLOCK];
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from[column].to_acc();
-                }
-            }
-        } else {
-            for row in first..rows {
-                for (column, v) in from[row * step..][..columns].iter().enumerate() {
-                    to[column * pitch + row] = v.to_acc();
-                }
-            }
+    if let Some(from) = as_acc(from) {
+        simd::transpose(level, from, step, (rows, columns), to, pitch);
+        return;
+    }
+    for row in 0..rows {
+        for (column, v) in from[row * step..][..columns].iter().enumerate() {
+            to[column * pitch + row] = v.to_acc();
         }
     }
 }

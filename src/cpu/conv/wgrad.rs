@@ -160,17 +160,12 @@ impl<T: Element> Job<'_, T> {
         match (self.layouts.activation, self.layouts.weight) {
             // The rows are in the order of the weights of one output channel.
             (Layout::ChannelsFirst, _) => {
-                let column = scratch.a.take(height)?;
-                for m in tile.lanes.0..tile.lanes.1 {
-                    for (to, row) in column.iter_mut().zip(c.chunks_exact(width)) {
-                        *to = row[m - tile.lanes.0];
-                    }
+                let columns = scratch.a.take(height * length)?;
+                transpose(self.level, c, width, (height, length), columns, height);
+                for (m, sums) in (tile.lanes.0..).zip(columns.chunks_exact_mut(height)) {
+                    let at = out(m) + tile.rows.0;
                     // SAFETY: no other task has this tile, and splits have parts of their own.
-                    store(
-                        column,
-                        unsafe { target.part(out(m) + tile.rows.0, height) },
-                        write,
-                    );
+                    store(sums, unsafe { target.part(at, height) }, write);
                 }
             }
             // The lanes are.
@@ -282,7 +277,7 @@ impl<T: Element> Job<'_, T> {
             if channels < panel {
                 to.fill(T::Acc::default());
             }
-            transpose(from, plane, channels, depth, to, panel);
+            transpose(self.level, from, plane, (channels, depth), to, panel);
         }
         Ok(())
     }
@@ -300,7 +295,7 @@ impl<T: Element> Job<'_, T> {
         let a = scratch.a.take(height * ROW)?;
         let pixel = self.roles.target.spatial[3]; // positions are next to each other in memory
         let dy = &self.dy(tile, image)[p0 * pixel + tile.rows.0..];
-        transpose(dy, pixel, depth, height, a, ROW);
+        transpose(self.level, dy, pixel, (depth, height), a, ROW);
 
         let length = tile.lanes.1 - tile.lanes.0;
         let width = length.next_multiple_of(lanes);
