@@ -7,15 +7,19 @@
 //! Every result element is a fixed sequence of operations: neither the number of threads nor the
 //! order in which they finish can change a bit.
 
+mod depthwise;
 mod gemm;
 #[cfg(test)]
 mod naive;
 mod pack;
 mod scratch;
+mod split;
 mod stencil;
 #[cfg(test)]
 mod tests;
+mod tiling;
 mod wgrad;
+mod window;
 
 pub use super::simd::MicroKernel;
 pub use scratch::Scratch;

@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Job, Reduction};
+use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
-use crate::cpu::simd::{Geometry, Plan, ROW, Rows};
+use super::tiling::Reduction;
+use crate::cpu::simd::{self, Geometry, Level, Plan, ROW, Rows, as_acc};
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -88,6 +89,12 @@ pub(super) fn pack_weight<T: Element>(
 /// One target channel: `to[k]`.
 fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], to: &mut [T::Acc]) {
     let taps = &stencil.taps;
+    let unbroken = (0..).zip(taps).all(|(i, tap)| tap.weight == i);
+    if k.channel_major && unbroken && roles.weight_source == taps.len() {
+        // channels and taps are all there, in order
+        T::widen(&from[k.first..k.first + k.count], to);
+        return;
+    }
     let mut row = 0;
     while row < k.count {
         let (channel, tap) = k.channel_and_tap(k.first + row);
@@ -206,34 +213,85 @@ pub(super) fn pixels<T: Element>(
 ) {
     let channels = roles.source_channels;
     let size = roles.source_size;
+    let pixel = roles.source.spatial[3] as isize;
     let mut k = k0;
     while k < k0 + depth {
-        let (tap, channel) = (&stencil.taps[k / channels], k % channels);
-        let run = (channels - channel).min(k0 + depth - k);
+        let first_tap = k / channels;
+        let tap = &stencil.taps[first_tap];
+        // Taps whose pixels follow one another in memory are copied as one.
+        let taps = if roles.groups == 1 {
+            stencil.neighbours(first_tap)
+        } else {
+            1
+        };
+        // the elements `e0..e1` of those taps
+        let e0 = k % channels;
+        let e1 = (taps * channels).min(k0 + depth - first_tap * channels);
         let mut rows = a.chunks_exact_mut(ROW);
         for (j, len) in stencil.rows(from, to) {
             let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
             let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
-            let first = stencil.source(3, j[3], tap);
-            let (lo, hi) = match inside {
-                true => inside_range(first, stencil.pace[3], len, size[3]),
-                false => (0, 0),
-            };
             let plane: isize = (0..3)
                 .map(|a| at[a] * roles.source.spatial[a] as isize)
                 .sum();
-            for (i, row) in rows.by_ref().take(len).enumerate() {
-                let row = &mut row[k - k0..][..run];
-                if (lo..hi).contains(&i) {
-                    let column = first + (i * stencil.pace[3]) as isize;
-                    let start = plane + column * roles.source.spatial[3] as isize;
-                    let start = start as usize + channel;
-                    T::widen(&source[start..start + run], row);
-                } else {
-                    row.fill(T::Acc::default());
+            let mut column = stencil.source(3, j[3], tap);
+            for row in rows.by_ref().take(len) {
+                let row = &mut row[k - k0..];
+                // `e` belongs to column `column + e / channels`, which must be in `0..size`
+                let bound = |edge: isize| {
+                    let e = (edge - column) * channels as isize;
+                    e.clamp(e0 as isize, e1 as isize) as usize
+                };
+                let (lo, hi) = match inside {
+                    true => (bound(0), bound(size[3] as isize)),
+                    false => (e1, e1),
+                };
+                row[..lo - e0].fill(T::Acc::default());
+                if lo < hi {
+                    let start = (plane + column * pixel + lo as isize) as usize;
+                    widen_loosely(source, start, &mut row[lo - e0..], hi - lo);
                 }
+                row[hi - e0..e1 - e0].fill(T::Acc::default());
+                column += stencil.pace[3] as isize;
             }
         }
-        k += run;
+        k += e1 - e0;
+    }
+}
+
+/// Widens `len` elements from `start`, and perhaps some more of what follows them, in order not to
+/// call a copy of unknown length; a packed row has room for that, and is filled in order.
+#[inline(always)]
+fn widen_loosely<T: Element>(source: &[T], start: usize, to: &mut [T::Acc], len: usize) {
+    const STEP: usize = 16;
+    let rounded = len.next_multiple_of(STEP);
+    match as_acc(source) {
+        Some(source) if start + rounded <= source.len() && rounded <= to.len() => {
+            let from = source[start..start + rounded].chunks_exact(STEP);
+            for (to, from) in to.chunks_exact_mut(STEP).zip(from) {
+                to.copy_from_slice(from);
+            }
+        }
+        _ => T::widen(&source[start..start + len], &mut to[..len]),
+    }
+}
+
+/// `to[column * pitch + row] = from[row * step + column]`
+pub(super) fn transpose<T: Element>(
+    level: Level,
+    from: &[T],
+    step: usize,
+    (rows, columns): (usize, usize),
+    to: &mut [T::Acc],
+    pitch: usize,
+) {
+    if let Some(from) = as_acc(from) {
+        simd::transpose(level, from, step, (rows, columns), to, pitch);
+        return;
+    }
+    for row in 0..rows {
+        for (column, v) in from[row * step..][..columns].iter().enumerate() {
+            to[column * pitch + row] = v.to_acc();
+        }
     }
 }

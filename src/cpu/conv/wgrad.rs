@@ -11,12 +11,13 @@
 //! positions of `x` are gathered in unbroken runs. Where the result has too few tiles to share
 //! out, the reduction is split as well, and the parts are added in order.
 
-use rayon::prelude::*;
-
-use super::gemm::{Product, Reduction};
-use super::pack::{inside_range, plan};
-use super::scratch::{Scratch, product, zeros};
+use super::depthwise;
+use super::pack::{inside_range, plan, transpose};
+use super::scratch::{Scratch, product};
+use super::split::{Split, share};
 use super::stencil::{Roles, Stencil};
+use super::tiling::{Product, Reduction};
+use super::window::Window;
 use crate::cpu::output::{Output, store, store_strided};
 use crate::cpu::simd::{DEPTH, Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
 use crate::element::Element;
@@ -27,9 +28,6 @@ use crate::shape::Layout;
 /// Largest tile of the result.
 const TILE_ROWS: usize = 288;
 const TILE_LANES: usize = 256;
-/// The reduction is split until there are this many tasks.
-const TASKS: usize = 16;
-
 /// One call of wgrad; [`Roles`] and [`Stencil`] are those of fprop, with every tap.
 pub(super) struct Job<'a, T> {
     pub level: Level,
@@ -48,14 +46,15 @@ struct Tile {
     chunks: (usize, usize),
 }
 
-/// `part` of `0..total` cut into `parts` of nearly equal size.
-fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {
-    let at = |part| (total as u128 * part as u128 / parts as u128) as usize;
-    (at(part), at(part + 1))
-}
-
 impl<T: Element> Job<'_, T> {
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {
+        match depthwise::wgrad_window(self) {
+            Some(window) => self.filter(&window, dw, write),
+            None => self.multiply(dw, write),
+        }
+    }
+
+    fn multiply(&self, dw: &mut [T], write: Write) -> Result<()> {
         let lanes = T::Acc::geometry(self.level).lanes;
         let k = self.roles.source_channels * self.stencil.taps.len();
         let (rows, columns) = match self.layouts.activation {
@@ -69,49 +68,45 @@ impl<T: Element> Job<'_, T> {
         let lane_tiles = columns.div_ceil(width);
         let tiles = self.roles.groups * row_tiles * lane_tiles;
         let chunks = self.roles.batch * self.positions().blocks;
-        let splits = TASKS.div_ceil(tiles).min(chunks).max(1);
-        let tile = |task: usize| {
-            let (rest, split) = (task / splits, task % splits);
-            let (rest, lane) = (rest / lane_tiles, rest % lane_tiles);
+        let run = Split { tiles, chunks };
+        let tile = |index: usize, chunks| {
+            let (rest, lane) = (index / lane_tiles, index % lane_tiles);
             Tile {
                 group: rest / row_tiles,
                 rows: share(rows, row_tiles, rest % row_tiles),
                 lanes: (lane * width, columns.min((lane + 1) * width)),
-                chunks: share(chunks, splits, split),
+                chunks,
             }
         };
-        let tasks = (0..tiles * splits).into_par_iter().with_max_len(1);
-        if splits == 1 {
-            let target = Output::new(dw);
-            return tasks.try_for_each(|task| {
-                T::Acc::scratch()
-                    .with_borrow_mut(|scratch| self.tile(&tile(task), scratch, &target, 0, write))
-            });
-        }
-        // (splits, elements of dw)
-        let mut parts = zeros::<T::Acc>(product(&[splits, dw.len()]))?;
-        let target = Output::new(&mut parts);
-        let length = dw.len();
-        tasks.try_for_each(|task| {
-            let first = task % splits * length;
-            T::Acc::scratch().with_borrow_mut(|scratch| {
-                self.tile(&tile(task), scratch, &target, first, Write::Overwrite)
-            })
-        })?;
-        const CHUNK: usize = 1024;
-        let (first, rest) = parts.split_at_mut(length);
-        dw.par_chunks_mut(CHUNK)
-            .zip(first.par_chunks_mut(CHUNK))
-            .enumerate()
-            .for_each(|(i, (dw, sums))| {
-                for part in rest.chunks_exact(length) {
-                    for (sum, &v) in sums.iter_mut().zip(&part[i * CHUNK..]) {
-                        *sum += v;
-                    }
-                }
-                store(sums, dw, write);
-            });
-        Ok(())
+        run.run(
+            dw,
+            write,
+            |i, chunks, target| with_scratch(|s| self.tile(&tile(i, chunks), s, target, 0, write)),
+            |i, chunks, target, first| {
+                let write = Write::Overwrite;
+                with_scratch(|s| self.tile(&tile(i, chunks), s, target, first, write))
+            },
+        )
+    }
+
+    fn filter(&self, window: &Window, dw: &mut [T], write: Write) -> Result<()> {
+        let run = Split {
+            tiles: depthwise::wgrad_blocks(self),
+            chunks: self.roles.batch * product(&window.boxes),
+        };
+        run.run(
+            dw,
+            write,
+            |i, chunks, target| {
+                with_scratch(|s| {
+                    depthwise::wgrad_part(self, window, i, chunks, s, (target, 0), write)
+                })
+            },
+            |i, chunks, target, first| {
+                let (target, write) = ((target, first), Write::Overwrite);
+                with_scratch(|s| depthwise::wgrad_part(self, window, i, chunks, s, target, write))
+            },
+        )
     }
 
     /// One image's share of the reduction.
@@ -165,17 +160,12 @@ impl<T: Element> Job<'_, T> {
         match (self.layouts.activation, self.layouts.weight) {
             // The rows are in the order of the weights of one output channel.
             (Layout::ChannelsFirst, _) => {
-                let column = scratch.a.take(height)?;
-                for m in tile.lanes.0..tile.lanes.1 {
-                    for (to, row) in column.iter_mut().zip(c.chunks_exact(width)) {
-                        *to = row[m - tile.lanes.0];
-                    }
+                let columns = scratch.a.take(height * length)?;
+                transpose(self.level, c, width, (height, length), columns, height);
+                for (m, sums) in (tile.lanes.0..).zip(columns.chunks_exact_mut(height)) {
+                    let at = out(m) + tile.rows.0;
                     // SAFETY: no other task has this tile, and splits have parts of their own.
-                    store(
-                        column,
-                        unsafe { target.part(out(m) + tile.rows.0, height) },
-                        write,
-                    );
+                    store(sums, unsafe { target.part(at, height) }, write);
                 }
             }
             // The lanes are.
@@ -287,7 +277,7 @@ impl<T: Element> Job<'_, T> {
             if channels < panel {
                 to.fill(T::Acc::default());
             }
-            transpose(from, plane, channels, depth, to, panel);
+            transpose(self.level, from, plane, (channels, depth), to, panel);
         }
         Ok(())
     }
@@ -305,7 +295,7 @@ impl<T: Element> Job<'_, T> {
         let a = scratch.a.take(height * ROW)?;
         let pixel = self.roles.target.spatial[3]; // positions are next to each other in memory
         let dy = &self.dy(tile, image)[p0 * pixel + tile.rows.0..];
-        transpose(dy, pixel, depth, height, a, ROW);
+        transpose(self.level, dy, pixel, (depth, height), a, ROW);
 
         let length = tile.lanes.1 - tile.lanes.0;
         let width = length.next_multiple_of(lanes);
@@ -361,33 +351,6 @@ impl<T: Element> Job<'_, T> {
     }
 }
 
-/// `to[column * pitch + row] = from[row * step + column]`
-fn transpose<T: Element>(
-    from: &[T],
-    step: usize,
-    rows: usize,
-    columns: usize,
-    to: &mut [T::Acc],
-    pitch: usize,
-) {
-    const BLOCK: usize = 8;
-    for first in (0..rows).step_by(BLOCK) {
-        let count = BLOCK.min(rows - first);
-        if count == BLOCK {
-            let from: [&[T]; BLOCK] =
-                std::array::from_fn(|i| &from[(first + i) * step..][..columns]);
-            for column in 0..columns {
-                let to = &mut to[column * pitch + first..][..BLOCK];
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from[column].to_acc();
-                }
-            }
-        } else {
-            for row in first..rows {
-                for (column, v) in from[row * step..][..columns].iter().enumerate() {
-                    to[column * pitch + row] = v.to_acc();
-                }
-            }
-        }
-    }
+fn with_scratch<A: MicroKernel + 'static, R>(f: impl FnOnce(&mut Scratch<A>) -> R) -> R {
+    A::scratch().with_borrow_mut(f)
 }
