@@ -214,7 +214,12 @@ fn long_sums_are_rounded_once() {
         .padding(&[(1, 1), (1, 1)])
         .mode(PaddingMode::Circular)
         .build();
-    check_types("long folded sums", &folded, Numbers::Integers(12), &ALL_LAYOUTS);
+    check_types(
+        "long folded sums",
+        &folded,
+        Numbers::Integers(12),
+        &ALL_LAYOUTS,
+    );
 }
 
 /// Sizes that no blocking divides: every tile of an engine meets its remainder.
