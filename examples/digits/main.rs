@@ -26,7 +26,7 @@ use ndconv::{Layout, Padding, io};
 
 use shared::cli::{self, Common, Result, say};
 use shared::data::{self, Images};
-use shared::plot::{Panel, write_svg};
+use shared::plot::{Panel, SeriesLabelPosition, write_svg};
 use shared::progress::Progress;
 use train::{Score, Trainer};
 
@@ -35,7 +35,7 @@ use train::{Score, Trainer};
 struct Args {
     #[command(flatten)]
     common: Common,
-    /// How often every image is seen [default: 40; with --data 4]
+    /// How often every image is seen [default: 30; with --data 4]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     epochs: Option<u32>,
     /// Images a step
@@ -76,7 +76,7 @@ fn run(args: Args) -> Result<()> {
         net.summary(&[batch, 1, rows, columns], Layout::ChannelsFirst)?
     ))?;
 
-    let few = if args.common.data.is_some() { 4 } else { 40 };
+    let few = if args.common.data.is_some() { 4 } else { 30 };
     let epochs = args.epochs.unwrap_or(few) as usize;
     let mut trainer = Trainer::new(net, device, epochs, batch, args.learning_rate, rng.clone())?;
     let progress = Progress::new((epochs * trainer.steps_per_epoch(&train)) as u64);
@@ -157,12 +157,14 @@ fn panels(learned: &[Score], tested: &[Score]) -> [Panel<'static>; 2] {
             title: "Loss",
             axis: "cross-entropy",
             log: true,
+            legend: SeriesLabelPosition::UpperRight,
             curves: curves(|s| s.loss),
         },
         Panel {
             title: "Accuracy",
             axis: "share of images read right",
             log: false,
+            legend: SeriesLabelPosition::LowerRight,
             curves: curves(|s| s.accuracy),
         },
     ]

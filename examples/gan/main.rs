@@ -38,7 +38,7 @@ use ndconv::{Layout, io};
 
 use shared::cli::{self, Common, Result, say};
 use shared::data;
-use shared::plot::{Panel, write_svg};
+use shared::plot::{Panel, SeriesLabelPosition, write_svg};
 use shared::progress::Progress;
 use train::{Gan, Score};
 
@@ -47,13 +47,13 @@ use train::{Gan, Score};
 struct Args {
     #[command(flatten)]
     common: Common,
-    /// How often every image is seen [default: 150; with --data 5]
+    /// How often every image is seen [default: 80; with --data 5]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     epochs: Option<u32>,
     /// Images a step
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Adam's learning rate, for both nets
+    /// Adam's learning rate for both nets, until it falls to 0 in the second half
     #[arg(long, default_value_t = 1e-3)]
     learning_rate: f64,
 }
@@ -72,6 +72,8 @@ fn run(args: Args) -> Result<()> {
     let device = args.common.open_device()?;
     let out = args.common.open_out("gan")?;
 
+    let few = if args.common.data.is_some() { 5 } else { 80 };
+    let epochs = args.epochs.unwrap_or(few) as usize;
     let batch = (args.batch as usize).min(images.len());
     let rng = Rng::new(args.common.seed);
     let mut gan = Gan::new(images.size, batch, args.learning_rate, device, rng)?;
@@ -86,11 +88,12 @@ fn run(args: Args) -> Result<()> {
         gan.discriminator.summary(&image, Layout::ChannelsFirst)?
     ))?;
 
-    let few = if args.common.data.is_some() { 5 } else { 150 };
-    let epochs = args.epochs.unwrap_or(few) as usize;
     let progress = Progress::new((epochs * gan.steps_per_epoch(&images)) as u64);
     let mut scores = Vec::with_capacity(epochs);
     for epoch in 1..=epochs {
+        // calm at the end: at a full learning rate the two nets chase each other for ever
+        let left = (epochs + 1 - epoch) as f64 / epochs as f64;
+        gan.set_learning_rate(args.learning_rate * (2.0 * left).min(1.0))?;
         let score = gan.epoch(&images, || progress.step())?;
         progress.epoch(format!(
             "epoch {epoch:>3}/{epochs}  loss of discriminator {:.4} generator {:.4}  taken for written: {:.2} of written, {:.2} of made",
@@ -123,6 +126,7 @@ fn panels(scores: &[Score]) -> [Panel<'static>; 2] {
             title: "Loss",
             axis: "binary cross-entropy",
             log: false,
+            legend: SeriesLabelPosition::UpperRight,
             curves: vec![
                 ("discriminator", curve(|s| s.discriminator)),
                 ("generator", curve(|s| s.generator)),
@@ -132,6 +136,7 @@ fn panels(scores: &[Score]) -> [Panel<'static>; 2] {
             title: "What the discriminator takes for written",
             axis: "mean probability",
             log: false,
+            legend: SeriesLabelPosition::LowerRight,
             curves: vec![
                 ("written digits", curve(|s| s.real)),
                 ("made digits", curve(|s| s.fake)),

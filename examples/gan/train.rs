@@ -68,6 +68,13 @@ impl Gan {
         })
     }
 
+    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        for optimizer in &mut self.optimizers {
+            optimizer.set_learning_rate(learning_rate)?;
+        }
+        Ok(())
+    }
+
     /// Whole batches alone, so that every step weighs the same.
     pub fn steps_per_epoch(&self, images: &Images) -> usize {
         images.len() / self.batch
