@@ -47,14 +47,14 @@ use train::{Gan, Score};
 struct Args {
     #[command(flatten)]
     common: Common,
-    /// How often every image is seen [default: 80; with --data 5]
+    /// How often every image is seen [default: 100; with --data 5]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     epochs: Option<u32>,
     /// Images a step
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
     /// Adam's learning rate for both nets, until it falls to 0 in the second half
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 2e-3)]
     learning_rate: f64,
 }
 
@@ -72,7 +72,7 @@ fn run(args: Args) -> Result<()> {
     let device = args.common.open_device()?;
     let out = args.common.open_out("gan")?;
 
-    let few = if args.common.data.is_some() { 5 } else { 80 };
+    let few = if args.common.data.is_some() { 5 } else { 100 };
     let epochs = args.epochs.unwrap_or(few) as usize;
     let batch = (args.batch as usize).min(images.len());
     let rng = Rng::new(args.common.seed);
