@@ -7,6 +7,7 @@
 //! Every result element is a fixed sequence of operations: neither the number of threads nor the
 //! order in which they finish can change a bit.
 
+mod depthwise;
 mod gemm;
 #[cfg(test)]
 mod naive;
@@ -16,6 +17,7 @@ mod stencil;
 #[cfg(test)]
 mod tests;
 mod wgrad;
+mod window;
 
 pub use super::simd::MicroKernel;
 pub use scratch::Scratch;

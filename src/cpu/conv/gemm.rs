@@ -12,6 +12,7 @@
 
 use rayon::prelude::*;
 
+use super::depthwise;
 use super::pack::{pack_weight, packed_len};
 use super::scratch::{Scratch, take};
 use super::stencil::{Roles, Stencil};
@@ -126,6 +127,13 @@ struct Tile {
 
 impl<T: Element> Job<'_, T> {
     pub fn run(self) -> Result<()> {
+        match depthwise::windows(&self) {
+            Some(windows) => depthwise::run(&self, &windows),
+            None => self.multiply(),
+        }
+    }
+
+    fn multiply(self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;
         let (mut tasks, mut length) = (0, 0usize);

@@ -11,6 +11,7 @@ pub struct Scratch<A> {
     pub(super) c: Buffer<A>,
     pub(super) plan: Plan,
     pub(super) places: Vec<Place>,
+    pub(super) offsets: Vec<usize>,
 }
 
 /// Memory aligned to cache lines, which only grows.

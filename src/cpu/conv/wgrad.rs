@@ -13,10 +13,12 @@
 
 use rayon::prelude::*;
 
+use super::depthwise;
 use super::gemm::{Product, Reduction};
 use super::pack::{inside_range, plan};
 use super::scratch::{Scratch, product, zeros};
 use super::stencil::{Roles, Stencil};
+use super::window::Window;
 use crate::cpu::output::{Output, store, store_strided};
 use crate::cpu::simd::{DEPTH, Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
 use crate::element::Element;
@@ -56,6 +58,13 @@ fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {
 
 impl<T: Element> Job<'_, T> {
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {
+        match depthwise::wgrad_window(self) {
+            Some(window) => self.filter(&window, dw, write),
+            None => self.multiply(dw, write),
+        }
+    }
+
+    fn multiply(&self, dw: &mut [T], write: Write) -> Result<()> {
         let lanes = T::Acc::geometry(self.level).lanes;
         let k = self.roles.source_channels * self.stencil.taps.len();
         let (rows, columns) = match self.layouts.activation {
@@ -69,49 +78,45 @@ impl<T: Element> Job<'_, T> {
         let lane_tiles = columns.div_ceil(width);
         let tiles = self.roles.groups * row_tiles * lane_tiles;
         let chunks = self.roles.batch * self.positions().blocks;
-        let splits = TASKS.div_ceil(tiles).min(chunks).max(1);
-        let tile = |task: usize| {
-            let (rest, split) = (task / splits, task % splits);
-            let (rest, lane) = (rest / lane_tiles, rest % lane_tiles);
+        let run = Split { tiles, chunks };
+        let tile = |index: usize, chunks| {
+            let (rest, lane) = (index / lane_tiles, index % lane_tiles);
             Tile {
                 group: rest / row_tiles,
                 rows: share(rows, row_tiles, rest % row_tiles),
                 lanes: (lane * width, columns.min((lane + 1) * width)),
-                chunks: share(chunks, splits, split),
+                chunks,
             }
         };
-        let tasks = (0..tiles * splits).into_par_iter().with_max_len(1);
-        if splits == 1 {
-            let target = Output::new(dw);
-            return tasks.try_for_each(|task| {
-                T::Acc::scratch()
-                    .with_borrow_mut(|scratch| self.tile(&tile(task), scratch, &target, 0, write))
-            });
-        }
-        // (splits, elements of dw)
-        let mut parts = zeros::<T::Acc>(product(&[splits, dw.len()]))?;
-        let target = Output::new(&mut parts);
-        let length = dw.len();
-        tasks.try_for_each(|task| {
-            let first = task % splits * length;
-            T::Acc::scratch().with_borrow_mut(|scratch| {
-                self.tile(&tile(task), scratch, &target, first, Write::Overwrite)
-            })
-        })?;
-        const CHUNK: usize = 1024;
-        let (first, rest) = parts.split_at_mut(length);
-        dw.par_chunks_mut(CHUNK)
-            .zip(first.par_chunks_mut(CHUNK))
-            .enumerate()
-            .for_each(|(i, (dw, sums))| {
-                for part in rest.chunks_exact(length) {
-                    for (sum, &v) in sums.iter_mut().zip(&part[i * CHUNK..]) {
-                        *sum += v;
-                    }
-                }
-                store(sums, dw, write);
-            });
-        Ok(())
+        run.run(
+            dw,
+            write,
+            |i, chunks, target| with_scratch(|s| self.tile(&tile(i, chunks), s, target, 0, write)),
+            |i, chunks, target, first| {
+                let write = Write::Overwrite;
+                with_scratch(|s| self.tile(&tile(i, chunks), s, target, first, write))
+            },
+        )
+    }
+
+    fn filter(&self, window: &Window, dw: &mut [T], write: Write) -> Result<()> {
+        let run = Split {
+            tiles: depthwise::wgrad_blocks(self),
+            chunks: self.roles.batch * product(&window.boxes),
+        };
+        run.run(
+            dw,
+            write,
+            |i, chunks, target| {
+                with_scratch(|s| {
+                    depthwise::wgrad_part(self, window, i, chunks, s, (target, 0), write)
+                })
+            },
+            |i, chunks, target, first| {
+                let (target, write) = ((target, first), Write::Overwrite);
+                with_scratch(|s| depthwise::wgrad_part(self, window, i, chunks, s, target, write))
+            },
+        )
     }
 
     /// One image's share of the reduction.
@@ -357,6 +362,63 @@ impl<T: Element> Job<'_, T> {
                 b[at..at + width - length].fill(T::Acc::default());
             }
         }
+        Ok(())
+    }
+}
+
+fn with_scratch<A: MicroKernel + 'static, R>(f: impl FnOnce(&mut Scratch<A>) -> R) -> R {
+    A::scratch().with_borrow_mut(f)
+}
+
+/// A result of `tiles` parts, each a sum over `chunks`.
+struct Split {
+    tiles: usize,
+    chunks: usize,
+}
+
+impl Split {
+    /// Calls `whole(tile, chunks, target)` where the tiles alone are enough tasks; else
+    /// `part(tile, chunks, target, first)` for shares of the chunks, whose results are added in
+    /// order. The shares depend on the problem alone.
+    fn run<T: Element>(
+        &self,
+        dw: &mut [T],
+        write: Write,
+        whole: impl Fn(usize, (usize, usize), &Output<T>) -> Result<()> + Sync,
+        part: impl Fn(usize, (usize, usize), &Output<T::Acc>, usize) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let splits = TASKS.div_ceil(self.tiles).min(self.chunks).max(1);
+        let tasks = (0..self.tiles * splits).into_par_iter().with_max_len(1);
+        if splits == 1 {
+            let target = Output::new(dw);
+            return tasks.try_for_each(|tile| whole(tile, (0, self.chunks), &target));
+        }
+        let length = dw.len();
+        // (splits, elements of dw)
+        let mut parts = zeros::<T::Acc>(product(&[splits, length]))?;
+        let target = Output::new(&mut parts);
+        tasks.try_for_each(|task| {
+            let (tile, split) = (task / splits, task % splits);
+            part(
+                tile,
+                share(self.chunks, splits, split),
+                &target,
+                split * length,
+            )
+        })?;
+        const CHUNK: usize = 1024;
+        let (first, rest) = parts.split_at_mut(length);
+        dw.par_chunks_mut(CHUNK)
+            .zip(first.par_chunks_mut(CHUNK))
+            .enumerate()
+            .for_each(|(i, (dw, sums))| {
+                for part in rest.chunks_exact(length) {
+                    for (sum, &v) in sums.iter_mut().zip(&part[i * CHUNK..]) {
+                        *sum += v;
+                    }
+                }
+                store(sums, dw, write);
+            });
         Ok(())
     }
 }
