@@ -62,3 +62,32 @@ fn bilinear(pixels: &[u8], [rows, columns]: [usize; 2], y: f64, x: f64) -> f64 {
     let below = at(r + 1.0, c) * (1.0 - right) + at(r + 1.0, c + 1.0) * right;
     above * (1.0 - down) + below * down
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::data;
+
+    #[test]
+    fn whole_places_are_pixels_and_outside_is_paper() {
+        let pixels = [1, 2, 3, 4, 5, 6];
+        for (i, &p) in pixels.iter().enumerate() {
+            let (y, x) = ((i / 3) as f64, (i % 3) as f64);
+            assert_eq!(bilinear(&pixels, [2, 3], y, x), f64::from(p));
+        }
+        assert_eq!(bilinear(&pixels, [2, 3], 0.5, 1.5), 4.0);
+        assert_eq!(bilinear(&pixels, [2, 3], -0.5, 0.0), 0.5);
+        assert_eq!(bilinear(&pixels, [2, 3], 0.0, 2.25), 2.25);
+        assert_eq!(bilinear(&pixels, [2, 3], -1.0, 7.0), 0.0);
+    }
+
+    #[test]
+    fn a_seed_gives_one_batch() {
+        let images = data::digits().unwrap().select(&[0, 1, 2]);
+        let askew = |seed| batch(&images, &mut Rng::new(seed));
+        assert_eq!(askew(1), askew(1));
+        assert_ne!(askew(1), askew(2));
+        assert_eq!(askew(1).len(), plain(&images).len());
+        assert!(askew(1).iter().all(|v| (0.0..=1.0).contains(v)));
+    }
+}

@@ -36,13 +36,25 @@ struct Args {
     #[command(flatten)]
     common: Common,
     /// How often every image is seen [default: 30; with --data 4]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    epochs: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = cli::epochs(), allow_negative_numbers = true)]
+    epochs: Option<usize>,
     /// Images a step
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = cli::batch())]
+    batch: usize,
     /// The highest learning rate of the schedule
-    #[arg(long, default_value_t = 3e-3)]
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value_t = 3e-3,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = cli::learning_rate())]
     learning_rate: f64,
 }
 
@@ -70,19 +82,26 @@ fn run(args: Args) -> Result<()> {
 
     let mut net = build([rows, columns], classes, rng)?;
     net.move_to(&device)?;
-    let batch = args.batch as usize;
     say(&format!(
         "{}",
-        net.summary(&[batch, 1, rows, columns], Layout::ChannelsFirst)?
+        net.summary(&[args.batch, 1, rows, columns], Layout::ChannelsFirst)?
     ))?;
 
     let few = if args.common.data.is_some() { 4 } else { 30 };
-    let epochs = args.epochs.unwrap_or(few) as usize;
-    let mut trainer = Trainer::new(net, device, epochs, batch, args.learning_rate, rng.clone())?;
+    let epochs = args.epochs.unwrap_or(few);
+    let mut trainer = Trainer::new(
+        net,
+        device,
+        epochs,
+        args.batch,
+        args.learning_rate,
+        rng.clone(),
+    )?;
     let progress = Progress::new((epochs * trainer.steps_per_epoch(&train)) as u64);
     let (mut learned, mut tested) = (Vec::new(), Vec::new());
     for epoch in 1..=epochs {
         learned.push(trainer.epoch(&train, || progress.step())?);
+        cli::check_loss(learned[epoch - 1].loss)?;
         tested.push(trainer.test(&test)?);
         let (l, t) = (learned[epoch - 1], tested[epoch - 1]);
         progress.epoch(format!(

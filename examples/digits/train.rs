@@ -146,3 +146,26 @@ impl Sum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_rises_and_falls() {
+        let rates: Vec<f64> = (0..100).map(|step| schedule(step, 100)).collect();
+        assert!(rates[0] < 0.25 && rates[5] > 0.98 && rates[99] < 0.001);
+        assert!(rates.iter().all(|r| (0.0..=1.0).contains(r)));
+        assert!((0.0..=1.0).contains(&schedule(0, 1)));
+    }
+
+    #[test]
+    fn the_largest_logit_is_the_digit_read() {
+        let mut sum = Sum::default();
+        let logits = [0.0, 2.0, 1.0, f32::NAN, -1.0, 0.0].to_vec();
+        let logits = Tensor::from_vec(&[2, 3], logits).unwrap();
+        sum.add(0.5, &logits, &[1, 2]).unwrap();
+        let score = sum.mean();
+        assert_eq!((score.loss, score.accuracy), (0.5, 0.5));
+    }
+}

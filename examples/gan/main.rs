@@ -48,13 +48,25 @@ struct Args {
     #[command(flatten)]
     common: Common,
     /// How often every image is seen [default: 100; with --data 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    epochs: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = cli::epochs(), allow_negative_numbers = true)]
+    epochs: Option<usize>,
     /// Images a step
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = cli::batch())]
+    batch: usize,
     /// Adam's learning rate for both nets, until it falls to 0 in the second half
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value_t = 2e-3,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = cli::learning_rate())]
     learning_rate: f64,
 }
 
@@ -73,8 +85,8 @@ fn run(args: Args) -> Result<()> {
     let out = args.common.open_out("gan")?;
 
     let few = if args.common.data.is_some() { 5 } else { 100 };
-    let epochs = args.epochs.unwrap_or(few) as usize;
-    let batch = (args.batch as usize).min(images.len());
+    let epochs = args.epochs.unwrap_or(few);
+    let batch = args.batch.min(images.len());
     let rng = Rng::new(args.common.seed);
     let mut gan = Gan::new(images.size, batch, args.learning_rate, device, rng)?;
     let noise = train::noise_shape(batch);
@@ -95,6 +107,7 @@ fn run(args: Args) -> Result<()> {
         let left = (epochs + 1 - epoch) as f64 / epochs as f64;
         gan.set_learning_rate(args.learning_rate * (2.0 * left).min(1.0))?;
         let score = gan.epoch(&images, || progress.step())?;
+        cli::check_loss(score.discriminator + score.generator)?;
         progress.epoch(format!(
             "epoch {epoch:>3}/{epochs}  loss of discriminator {:.4} generator {:.4}  taken for written: {:.2} of written, {:.2} of made",
             score.discriminator, score.generator, score.real, score.fake

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::{env, fs};
 
 use clap::Parser;
@@ -15,10 +16,16 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[derive(Debug, clap::Args)]
 pub struct Common {
     /// cpu, cuda or cuda:N; the first GPU, or the processor where there is none, unless given
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Where every random choice comes from; the same seed gives the same bits
-    #[arg(long, default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = number::<u64>("a whole number of at least 0", |_| true))]
     pub seed: u64,
     /// A folder with MNIST's IDX files (or any others so named), in place of the bundled digits
     #[arg(long, value_name = "DIR")]
@@ -51,9 +58,56 @@ impl Common {
             let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
             package.unwrap_or_default().join("target").join(example)
         });
-        fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+        fs::create_dir_all(&out).map_err(|e| {
+            let out = out.display();
+            format!("{out}: expected a folder to write to, or a place to make it: {e}")
+        })?;
         Ok(out)
     }
+}
+
+/// A flag's parser that says what it expects.
+pub fn number<T>(
+    expected: &'static str,
+    fits: fn(&T) -> bool,
+) -> impl Fn(&str) -> std::result::Result<T, String> + Clone + Send + Sync
+where
+    T: FromStr + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(fits);
+        number.ok_or_else(|| format!("expected {expected}"))
+    }
+}
+
+/// How many times the data are seen.
+pub fn epochs() -> impl Fn(&str) -> std::result::Result<usize, String> + Clone + Send + Sync {
+    number("a whole number from 1 to 10000", |n| {
+        (1..=10_000).contains(n)
+    })
+}
+
+/// Images a step; more would ask for memory rather than speed.
+pub fn batch() -> impl Fn(&str) -> std::result::Result<usize, String> + Clone + Send + Sync {
+    number("a whole number from 1 to 4096", |n| (1..=4096).contains(n))
+}
+
+/// What a step's length is multiplied by.
+pub fn learning_rate() -> impl Fn(&str) -> std::result::Result<f64, String> + Clone + Send + Sync {
+    number("a finite number above 0", |r: &f64| {
+        r.is_finite() && *r > 0.0
+    })
+}
+
+/// Ends a training whose loss is no number any more: nothing could be learned from there.
+pub fn check_loss(loss: f64) -> Result<()> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    Err(
+        format!("the training diverged: expected a finite loss, got {loss}; lower --learning-rate")
+            .into(),
+    )
 }
 
 /// A line on the standard output; a reader that went away is an error, not a panic.
