@@ -105,7 +105,7 @@ fn run(args: Args) -> Result<()> {
         tested.push(trainer.test(&test)?);
         let (l, t) = (learned[epoch - 1], tested[epoch - 1]);
         progress.epoch(format!(
-            "epoch {epoch:>2}/{epochs}  train loss {:.4} accuracy {:.4}  test loss {:.4} accuracy {:.4}",
+            "epoch {epoch:>2}/{epochs}  loss {:.4}, accuracy {:.4}  test loss {:.4}, accuracy {:.4}",
             l.loss, l.accuracy, t.loss, t.accuracy
         ))?;
     }

@@ -22,6 +22,9 @@
 //! The generator's step uses them all: the loss's gradient goes back through the discriminator into
 //! its *input*, which is the generator's output, and from there through the transposed layers.
 //!
+//! A line an epoch tells the discriminator's loss against the generator's, and the probability that
+//! written and made digits have of being written ones, as the discriminator sees it.
+//!
 //! `target/gan/` gets the images (`samples.png`, made from the same noise at every run of a seed),
 //! the curves (`curves.svg`) and the weights (`generator.safetensors`, `discriminator.safetensors`).
 
@@ -109,7 +112,7 @@ fn run(args: Args) -> Result<()> {
         let score = gan.epoch(&images, || progress.step())?;
         cli::check_loss(score.discriminator + score.generator)?;
         progress.epoch(format!(
-            "epoch {epoch:>3}/{epochs}  loss of discriminator {:.4} generator {:.4}  taken for written: {:.2} of written, {:.2} of made",
+            "epoch {epoch:>3}/{epochs}  loss {:.4} against {:.4}  taken for written {:.2}, made {:.2}",
             score.discriminator, score.generator, score.real, score.fake
         ))?;
         scores.push(score);

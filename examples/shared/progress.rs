@@ -24,7 +24,7 @@ impl Progress {
             false => ProgressBar::hidden(),
         };
         let style =
-            ProgressStyle::with_template("{bar:30.cyan/blue} {percent:>3} %  {msg}  {eta} left");
+            ProgressStyle::with_template("{bar:40.cyan/blue} {percent:>3} %  {eta} left\n{msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Progress {
             bar,
