@@ -13,9 +13,11 @@ mod gemm;
 mod naive;
 mod pack;
 mod scratch;
+mod split;
 mod stencil;
 #[cfg(test)]
 mod tests;
+mod tiling;
 mod wgrad;
 mod window;
 

@@ -103,8 +103,8 @@ impl Level {
 ///
 /// # Safety
 /// The methods execute instructions of the implementor's level; the caller must hold its
-/// [`Level`]. Pointers must be valid for [`Vector::LANES`] elements, for the masked load at the
-/// lanes of its mask only; they need no alignment.
+/// [`Level`]. Pointers must be valid for [`Vector::LANES`] elements, for the masked loads at the
+/// lanes of the mask only (at least one); they need no alignment.
 pub unsafe trait Vector: Copy {
     type Scalar: Copy;
     const LANES: usize;
@@ -118,6 +118,34 @@ pub unsafe trait Vector: Copy {
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self;
     /// The lanes of `mask` from memory, the others from `self`.
     unsafe fn load_masked(self, mask: u32, from: *const Self::Scalar) -> Self;
+    /// Lane `l` of `mask` from `from + l * step`, the others from `self`.
+    #[inline(always)]
+    unsafe fn load_strided(self, mask: u32, from: *const Self::Scalar, step: usize) -> Self {
+        // SAFETY: as this method.
+        unsafe { load_strided(self, mask, from, step) }
+    }
+}
+
+/// [`Vector::load_strided`] one lane at a time.
+///
+/// # Safety
+/// As the method.
+#[inline(always)]
+unsafe fn load_strided<V: Vector>(old: V, mask: u32, from: *const V::Scalar, step: usize) -> V {
+    const MOST: usize = 16;
+    const { assert!(V::LANES <= MOST) };
+    // SAFETY: memory at the lanes of the mask, and the level, by the trait's contract; `lanes` is
+    // at least one vector.
+    unsafe {
+        let mut lanes = [*from.wrapping_add(mask.trailing_zeros() as usize * step); MOST];
+        old.store(lanes.as_mut_ptr());
+        for (lane, to) in lanes.iter_mut().enumerate().take(V::LANES) {
+            if mask >> lane & 1 == 1 {
+                *to = *from.wrapping_add(lane * step);
+            }
+        }
+        V::load(lanes.as_ptr())
+    }
 }
 
 /// A kernel body, generic over the vector it is compiled for.

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Job, Reduction};
+use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
+use super::tiling::Reduction;
 use crate::cpu::simd::{Geometry, Plan, ROW, Rows};
 use crate::element::Element;
 use crate::shape::Layout;
@@ -88,6 +89,12 @@ pub(super) fn pack_weight<T: Element>(
 /// One target channel: `to[k]`.
 fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], to: &mut [T::Acc]) {
     let taps = &stencil.taps;
+    let unbroken = (0..).zip(taps).all(|(i, tap)| tap.weight == i);
+    if k.channel_major && unbroken && roles.weight_source == taps.len() {
+        // channels and taps are all there, in order
+        T::widen(&from[k.first..k.first + k.count], to);
+        return;
+    }
     let mut row = 0;
     while row < k.count {
         let (channel, tap) = k.channel_and_tap(k.first + row);
@@ -235,5 +242,36 @@ pub(super) fn pixels<T: Element>(
             }
         }
         k += run;
+    }
+}
+
+/// `to[column * pitch + row] = from[row * step + column]`
+pub(super) fn transpose<T: Element>(
+    from: &[T],
+    step: usize,
+    rows: usize,
+    columns: usize,
+    to: &mut [T::Acc],
+    pitch: usize,
+) {
+    const BLOCK: usize = 8;
+    for first in (0..rows).step_by(BLOCK) {
+        let count = BLOCK.min(rows - first);
+        if count == BLOCK {
+            let from: [&[T]; BLOCK] =
+                std::array::from_fn(|i| &from[(first + i) * step..][..columns]);
+            for column in 0..columns {
+                let to = &mut to[column * pitch + first..][..BLOCK];
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from[column].to_acc();
+                }
+            }
+        } else {
+            for row in first..rows {
+                for (column, v) in from[row * step..][..columns].iter().enumerate() {
+                    to[column * pitch + row] = v.to_acc();
+                }
+            }
+        }
     }
 }

@@ -168,13 +168,21 @@ impl Stencil {
     /// The rows (runs along the last axis) of the positions `from..to` in row-major order:
     /// position of the first, and length.
     pub fn rows(&self, from: usize, to: usize) -> impl Iterator<Item = ([usize; 4], usize)> + '_ {
-        let mut at = from;
+        let (mut at, mut j) = (from, unravel(from, self.count));
         std::iter::from_fn(move || {
             (at < to).then(|| {
-                let j = unravel(at, self.count);
+                let first = j;
                 let len = (self.count[3] - j[3]).min(to - at);
                 at += len;
-                (j, len)
+                j[3] = 0;
+                for a in (0..3).rev() {
+                    j[a] += 1;
+                    if j[a] < self.count[a] {
+                        break;
+                    }
+                    j[a] = 0;
+                }
+                (first, len)
             })
         })
     }

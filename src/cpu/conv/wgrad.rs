@@ -11,13 +11,12 @@
 //! positions of `x` are gathered in unbroken runs. Where the result has too few tiles to share
 //! out, the reduction is split as well, and the parts are added in order.
 
-use rayon::prelude::*;
-
 use super::depthwise;
-use super::gemm::{Product, Reduction};
-use super::pack::{inside_range, plan};
-use super::scratch::{Scratch, product, zeros};
+use super::pack::{inside_range, plan, transpose};
+use super::scratch::{Scratch, product};
+use super::split::{Split, share};
 use super::stencil::{Roles, Stencil};
+use super::tiling::{Product, Reduction};
 use super::window::Window;
 use crate::cpu::output::{Output, store, store_strided};
 use crate::cpu::simd::{DEPTH, Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
@@ -29,9 +28,6 @@ use crate::shape::Layout;
 /// Largest tile of the result.
 const TILE_ROWS: usize = 288;
 const TILE_LANES: usize = 256;
-/// The reduction is split until there are this many tasks.
-const TASKS: usize = 16;
-
 /// One call of wgrad; [`Roles`] and [`Stencil`] are those of fprop, with every tap.
 pub(super) struct Job<'a, T> {
     pub level: Level,
@@ -48,12 +44,6 @@ struct Tile {
     rows: (usize, usize),
     lanes: (usize, usize),
     chunks: (usize, usize),
-}
-
-/// `part` of `0..total` cut into `parts` of nearly equal size.
-fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {
-    let at = |part| (total as u128 * part as u128 / parts as u128) as usize;
-    (at(part), at(part + 1))
 }
 
 impl<T: Element> Job<'_, T> {
@@ -368,88 +358,4 @@ impl<T: Element> Job<'_, T> {
 
 fn with_scratch<A: MicroKernel + 'static, R>(f: impl FnOnce(&mut Scratch<A>) -> R) -> R {
     A::scratch().with_borrow_mut(f)
-}
-
-/// A result of `tiles` parts, each a sum over `chunks`.
-struct Split {
-    tiles: usize,
-    chunks: usize,
-}
-
-impl Split {
-    /// Calls `whole(tile, chunks, target)` where the tiles alone are enough tasks; else
-    /// `part(tile, chunks, target, first)` for shares of the chunks, whose results are added in
-    /// order. The shares depend on the problem alone.
-    fn run<T: Element>(
-        &self,
-        dw: &mut [T],
-        write: Write,
-        whole: impl Fn(usize, (usize, usize), &Output<T>) -> Result<()> + Sync,
-        part: impl Fn(usize, (usize, usize), &Output<T::Acc>, usize) -> Result<()> + Sync,
-    ) -> Result<()> {
-        let splits = TASKS.div_ceil(self.tiles).min(self.chunks).max(1);
-        let tasks = (0..self.tiles * splits).into_par_iter().with_max_len(1);
-        if splits == 1 {
-            let target = Output::new(dw);
-            return tasks.try_for_each(|tile| whole(tile, (0, self.chunks), &target));
-        }
-        let length = dw.len();
-        // (splits, elements of dw)
-        let mut parts = zeros::<T::Acc>(product(&[splits, length]))?;
-        let target = Output::new(&mut parts);
-        tasks.try_for_each(|task| {
-            let (tile, split) = (task / splits, task % splits);
-            part(
-                tile,
-                share(self.chunks, splits, split),
-                &target,
-                split * length,
-            )
-        })?;
-        const CHUNK: usize = 1024;
-        let (first, rest) = parts.split_at_mut(length);
-        dw.par_chunks_mut(CHUNK)
-            .zip(first.par_chunks_mut(CHUNK))
-            .enumerate()
-            .for_each(|(i, (dw, sums))| {
-                for part in rest.chunks_exact(length) {
-                    for (sum, &v) in sums.iter_mut().zip(&part[i * CHUNK..]) {
-                        *sum += v;
-                    }
-                }
-                store(sums, dw, write);
-            });
-        Ok(())
-    }
-}
-
-/// `to[column * pitch + row] = from[row * step + column]`
-fn transpose<T: Element>(
-    from: &[T],
-    step: usize,
-    rows: usize,
-    columns: usize,
-    to: &mut [T::Acc],
-    pitch: usize,
-) {
-    const BLOCK: usize = 8;
-    for first in (0..rows).step_by(BLOCK) {
-        let count = BLOCK.min(rows - first);
-        if count == BLOCK {
-            let from: [&[T]; BLOCK] =
-                std::array::from_fn(|i| &from[(first + i) * step..][..columns]);
-            for column in 0..columns {
-                let to = &mut to[column * pitch + first..][..BLOCK];
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from[column].to_acc();
-                }
-            }
-        } else {
-            for row in first..rows {
-                for (column, v) in from[row * step..][..columns].iter().enumerate() {
-                    to[column * pitch + row] = v.to_acc();
-                }
-            }
-        }
-    }
 }
