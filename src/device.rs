@@ -62,7 +62,10 @@ impl FromStr for Device {
         };
         match ordinal {
             Some(ordinal) => Device::cuda(ordinal),
-            None => Err(Error::argument("device", "cpu, cuda or cuda:ORDINAL", s)),
+            None => {
+                let expected = "cpu, cuda or cuda:ORDINAL";
+                Err(Error::argument("device", expected, format!("{s:?}")))
+            }
         }
     }
 }

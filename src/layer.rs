@@ -122,6 +122,15 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
     /// As [`Layer::forward`], and a `dy` that has not the output's shape.
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>>;
 
+    /// [`Layer::backward`] without the gradients in the parameters, for a layer that is not trained
+    /// itself: the discriminator in a generator's step.
+    ///
+    /// # Errors
+    /// As [`Layer::backward`].
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        Ok(self.backward(x, dy)?.input)
+    }
+
     /// [`Layer::backward`] without the gradient in the input, which the first layer of a net has
     /// no use for.
     ///

@@ -122,7 +122,7 @@ impl Gan {
         let rejudged = self.discriminator.record(made.output())?;
         let ones = Tensor::full(&[batch, 1], 1.0, &self.device)?;
         let (generator, gradient) = loss::binary_cross_entropy(rejudged.output(), &ones)?;
-        let gradient = self.discriminator.backward_of(&rejudged, &gradient)?.input;
+        let gradient = self.discriminator.input_gradient_of(&rejudged, &gradient)?;
         let gradients = self.generator.parameter_gradients_of(&made, &gradient)?;
         generator_adam.step(&mut self.generator, &gradients)?;
 

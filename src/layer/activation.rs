@@ -22,7 +22,10 @@ impl<T: Element> Layer<T> for Activation {
     }
 
     fn describe(&self) -> String {
-        format!("{self:?}")
+        match self {
+            Activation::LeakyRelu { slope } => format!("LeakyRelu({slope})"),
+            other => format!("{other:?}"),
+        }
     }
 }
 

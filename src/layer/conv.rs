@@ -111,11 +111,15 @@ impl<T: Element, const N: usize> Layer<T> for Conv<T, N> {
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
-        let p = self.problem(&x.channels_first_shape())?;
         Ok(Gradients {
-            input: ops::dgrad(&p, dy, &self.weight, None)?,
+            input: self.input_gradient(x, dy)?,
             parameters: self.parameter_gradients(x, dy)?,
         })
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        let p = self.problem(&x.channels_first_shape())?;
+        ops::dgrad(&p, dy, &self.weight, None)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {
@@ -260,11 +264,15 @@ impl<T: Element, const N: usize> Layer<T> for ConvTranspose<T, N> {
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
-        let p = self.problem(&x.channels_first_shape())?;
         Ok(Gradients {
-            input: ops::fprop(&p, dy, &self.weight, None)?,
+            input: self.input_gradient(x, dy)?,
             parameters: self.parameter_gradients(x, dy)?,
         })
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        let p = self.problem(&x.channels_first_shape())?;
+        ops::fprop(&p, dy, &self.weight, None)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {
@@ -348,7 +356,7 @@ fn describe<T: Element, const N: usize>(
         text += &format!(", stride {:?}", params.stride);
     }
     if params.padding != default.padding {
-        text += &format!(", padding {:?}", params.padding);
+        text += &format!(", padding {}", params.padding);
     }
     if params.dilation != default.dilation {
         text += &format!(", dilation {:?}", params.dilation);

@@ -146,11 +146,15 @@ impl<T: Element> Layer<T> for Dense<T> {
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
-        let p = self.problem(x.shape())?;
         Ok(Gradients {
-            input: rows(ops::dgrad(&p, &positions(dy)?, &self.taps()?, None)?)?,
+            input: self.input_gradient(x, dy)?,
             parameters: self.parameter_gradients(x, dy)?,
         })
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        let p = self.problem(x.shape())?;
+        rows(ops::dgrad(&p, &positions(dy)?, &self.taps()?, None)?)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {

@@ -122,6 +122,20 @@ impl<T: Element> Sequential<T> {
         Ok(gradients)
     }
 
+    /// [`Sequential::backward_of`] without the gradients in the parameters, for a net that is not
+    /// trained itself.
+    ///
+    /// # Errors
+    /// As [`Sequential::backward_of`].
+    pub fn input_gradient_of(&self, tape: &Tape<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        self.check_tape(tape)?;
+        let mut dy = dy.clone();
+        for (layer, x) in self.layers.iter().zip(&tape.inputs).rev() {
+            dy = layer.input_gradient(x, &dy)?;
+        }
+        Ok(dy)
+    }
+
     /// From the last layer back to number `stop`: the gradient in its input, and the parameter
     /// gradients of those layers in order.
     fn walk_back(
@@ -130,10 +144,7 @@ impl<T: Element> Sequential<T> {
         dy: &Tensor<T>,
         stop: usize,
     ) -> Result<(Tensor<T>, Vec<Tensor<T>>)> {
-        if tape.inputs.len() != self.layers.len() {
-            let expected = format!("the tape of a net of {} layers", self.layers.len());
-            return Err(Error::argument("tape", expected, tape.inputs.len()));
-        }
+        self.check_tape(tape)?;
         let mut dy = dy.clone();
         let mut parameters = Vec::new(); // last layer first
         for (layer, x) in self.layers.iter().zip(&tape.inputs).skip(stop).rev() {
@@ -142,6 +153,14 @@ impl<T: Element> Sequential<T> {
             dy = gradients.input;
         }
         Ok((dy, parameters.into_iter().rev().flatten().collect()))
+    }
+
+    fn check_tape(&self, tape: &Tape<T>) -> Result<()> {
+        if tape.inputs.len() != self.layers.len() {
+            let expected = format!("the tape of a net of {} layers", self.layers.len());
+            return Err(Error::argument("tape", expected, tape.inputs.len()));
+        }
+        Ok(())
     }
 
     /// A table of the layers for an input of this shape, in memory order.
@@ -192,6 +211,10 @@ impl<T: Element> Layer<T> for Sequential<T> {
             return Ok(gradient(dy.clone()));
         }
         self.backward_of(&self.record(x)?, dy)
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        self.input_gradient_of(&self.record(x)?, dy)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {

@@ -239,3 +239,60 @@ fn initialisers_have_the_stated_spread() -> Result<()> {
     }
     Ok(())
 }
+
+/// The parts of a backward pass are the parts of the whole.
+#[test]
+fn a_gradient_alone_is_the_one_of_the_whole() -> Result<()> {
+    let rng = &mut Rng::new(8);
+    let net = Sequential::<f64>::new()
+        .then(
+            ConvTranspose2d::builder(2, 3, [2, 3])
+                .stride([2, 1])
+                .build(rng)?,
+        )
+        .then(Activation::Tanh)
+        .then(Conv2d::builder(3, 2, [3, 3]).build(rng)?)
+        .then(Flatten)
+        .then(Dense::new(2 * 4 * 3, 2, rng)?);
+    let (x, dy) = (random(&[2, 2, 3, 3], 9)?, random(&[2, 2], 10)?);
+    let tape = net.record(&x)?;
+    let whole = net.backward_of(&tape, &dy)?;
+    let alone = net.input_gradient_of(&tape, &dy)?;
+    assert_eq!(alone.to_vec()?, whole.input.to_vec()?);
+    assert_eq!(net.input_gradient(&x, &dy)?.to_vec()?, alone.to_vec()?);
+    Ok(())
+}
+
+#[test]
+fn a_layer_is_described_in_few_words() -> Result<()> {
+    let rng = &mut Rng::new(0);
+    let mut describe = |padding| -> Result<String> {
+        let conv = Conv2d::<f32>::builder(4, 8, [3, 5])
+            .padding(padding)
+            .groups(2);
+        Ok(conv.build(rng)?.describe())
+    };
+    let head = "Conv2d(4, 8, [3, 5]";
+    assert_eq!(describe(Padding::Valid)?, format!("{head}, groups 2)"));
+    assert_eq!(
+        describe(Padding::Same)?,
+        format!("{head}, padding same, groups 2)")
+    );
+    assert_eq!(
+        describe(Padding::uniform(1))?,
+        format!("{head}, padding 1, groups 2)")
+    );
+    let each = Padding::symmetric([1, 2]);
+    assert_eq!(
+        describe(each)?,
+        format!("{head}, padding [1, 2], groups 2)")
+    );
+    let sides = Padding::Explicit([(1, 0), (2, 2)]);
+    assert_eq!(
+        describe(sides)?,
+        format!("{head}, padding [(1, 0), (2, 2)], groups 2)")
+    );
+    let leaky = Activation::LeakyRelu { slope: 0.2 };
+    assert_eq!(Layer::<f32>::describe(&leaky), "LeakyRelu(0.2)");
+    Ok(())
+}
