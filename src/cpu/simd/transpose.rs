@@ -51,24 +51,30 @@ impl<A: Copy> Op<A> for Transpose<'_, A> {
         }
         assert!(from.len() > (rows - 1) * step && from.len() - (rows - 1) * step >= columns);
         assert!(to.len() > (columns - 1) * pitch && to.len() - (columns - 1) * pitch >= rows);
-        let whole = |n: usize| n - n % V::LANES;
-        for column in (0..whole(columns)).step_by(V::LANES) {
-            for row in (0..whole(rows)).step_by(V::LANES) {
+        const MOST: usize = 16;
+        const { assert!(V::LANES <= MOST) };
+        let (mut before, mut after) = ([from[0]; MOST * MOST], [from[0]; MOST * MOST]);
+        for column in (0..columns).step_by(V::LANES) {
+            for row in (0..rows).step_by(V::LANES) {
+                let (height, width) = (V::LANES.min(rows - row), V::LANES.min(columns - column));
                 let from = &from[row * step + column..];
                 let to = &mut to[column * pitch + row..];
-                // SAFETY: the level is the caller's promise; the square lies inside the rows and
-                // columns, and both slices were checked to hold all of those.
-                unsafe { V::transpose(from.as_ptr(), step, to.as_mut_ptr(), pitch) };
-            }
-        }
-        for column in 0..columns {
-            let first = if column < whole(columns) {
-                whole(rows)
-            } else {
-                0
-            };
-            for row in first..rows {
-                to[column * pitch + row] = from[row * step + column];
+                if height == V::LANES && width == V::LANES {
+                    // SAFETY: the level is the caller's promise; the square lies inside the rows
+                    // and columns, and both slices were checked to hold all of those.
+                    unsafe { V::transpose(from.as_ptr(), step, to.as_mut_ptr(), pitch) };
+                    continue;
+                }
+                for i in 0..height {
+                    before[i * V::LANES..][..width].copy_from_slice(&from[i * step..][..width]);
+                }
+                // SAFETY: as above; both arrays hold one square.
+                unsafe {
+                    V::transpose(before.as_ptr(), V::LANES, after.as_mut_ptr(), V::LANES);
+                }
+                for j in 0..width {
+                    to[j * pitch..][..height].copy_from_slice(&after[j * V::LANES..][..height]);
+                }
             }
         }
     }
