@@ -109,7 +109,7 @@ pub(super) fn panel_block<T: Element>(
     let k = order(job, stencil, reduction, block);
     let from = &job.weight[group * roles.weight_group + m0 * roles.weight_target..];
     let width = channels.next_multiple_of(lanes);
-    pack_panel(roles, stencil, k, from, channels, width, to);
+    pack_panel(job, stencil, k, from, (channels, width), to);
 }
 
 /// One target channel: `to[k]`.
@@ -156,26 +156,47 @@ fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], t
 
 /// Some target channels: `to[k * width + channel]`, lanes past the last channel zero.
 fn pack_panel<T: Element>(
-    roles: &Roles,
+    job: &Job<T>,
     stencil: &Stencil,
     k: Rows,
     from: &[T],
-    channels: usize,
-    width: usize,
+    (channels, width): (usize, usize),
     to: &mut [T::Acc],
 ) {
-    for (row, to) in to.chunks_exact_mut(width).take(k.count).enumerate() {
+    let roles = &job.roles;
+    let to = &mut to[..k.count * width];
+    if channels < width {
+        to.fill(T::Acc::default());
+    }
+    let mut row = 0;
+    while row < k.count {
         let (channel, tap) = k.channel_and_tap(k.first + row);
         let from = &from[channel * roles.weight_source + stencil.taps[tap].weight..];
-        let (to, rest) = to.split_at_mut(channels);
-        rest.fill(T::Acc::default());
+        let to = &mut to[row * width..];
+        if roles.weight_source == 1 && !k.channel_major {
+            let run = (k.channels - channel).min(k.count - row);
+            transpose(
+                job.level,
+                from,
+                roles.weight_target,
+                (channels, run),
+                to,
+                width,
+            );
+            row += run;
+            continue;
+        }
         if roles.weight_target == 1 {
-            T::widen(&from[..channels], to);
+            T::widen(&from[..channels], &mut to[..channels]);
         } else {
-            for (to, from) in to.iter_mut().zip(from.iter().step_by(roles.weight_target)) {
+            for (to, from) in to[..channels]
+                .iter_mut()
+                .zip(from.iter().step_by(roles.weight_target))
+            {
                 *to = from.to_acc();
             }
         }
+        row += 1;
     }
 }
 

@@ -59,21 +59,24 @@ impl<A: Copy> Op<A> for Transpose<'_, A> {
                 let (height, width) = (V::LANES.min(rows - row), V::LANES.min(columns - column));
                 let from = &from[row * step + column..];
                 let to = &mut to[column * pitch + row..];
-                if height == V::LANES && width == V::LANES {
-                    // SAFETY: the level is the caller's promise; the square lies inside the rows
-                    // and columns, and both slices were checked to hold all of those.
-                    unsafe { V::transpose(from.as_ptr(), step, to.as_mut_ptr(), pitch) };
-                    continue;
+                let partial = height < V::LANES || width < V::LANES;
+                let (mut source, mut source_step) = (from.as_ptr(), step);
+                let (mut target, mut target_step) = (to.as_mut_ptr(), pitch);
+                if partial {
+                    for i in 0..height {
+                        before[i * V::LANES..][..width].copy_from_slice(&from[i * step..][..width]);
+                    }
+                    (source, source_step) = (before.as_ptr(), V::LANES);
+                    (target, target_step) = (after.as_mut_ptr(), V::LANES);
                 }
-                for i in 0..height {
-                    before[i * V::LANES..][..width].copy_from_slice(&from[i * step..][..width]);
-                }
-                // SAFETY: as above; both arrays hold one square.
-                unsafe {
-                    V::transpose(before.as_ptr(), V::LANES, after.as_mut_ptr(), V::LANES);
-                }
-                for j in 0..width {
-                    to[j * pitch..][..height].copy_from_slice(&after[j * V::LANES..][..height]);
+                // SAFETY: the level is the caller's promise. A whole square lies inside the rows
+                // and columns, and both slices were checked to hold all of those; else both arrays
+                // hold one square.
+                unsafe { V::transpose(source, source_step, target, target_step) };
+                if partial {
+                    for j in 0..width {
+                        to[j * pitch..][..height].copy_from_slice(&after[j * V::LANES..][..height]);
+                    }
                 }
             }
         }
