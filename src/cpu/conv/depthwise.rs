@@ -118,7 +118,8 @@ impl Channels {
                 // SAFETY: no other task has this box of these channels; boxes do not overlap.
                 store(row, unsafe { job.target.part(to, row.len()) }, job.write);
             } else {
-                store_strided(row, &job.target, to, step, job.write);
+                // SAFETY: as above.
+                unsafe { store_strided(row, &job.target, to, step, job.write) };
             }
             return;
         }
@@ -348,7 +349,8 @@ pub(super) fn wgrad_part<T: Element, S: Element<Acc = T::Acc>>(
         }
         // one input channel a group: the weights of an output channel are its taps
         let at = start + first * taps + tap.weight;
-        store_strided(&sums[..count], target, at, taps, write);
+        // SAFETY: no other task has these channels, and splits have parts of their own.
+        unsafe { store_strided(&sums[..count], target, at, taps, write) };
     }
     Ok(())
 }

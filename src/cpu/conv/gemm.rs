@@ -8,12 +8,13 @@
 //! ```
 //!
 //! The matrix with positions is never stored: every task packs the part that its tile needs, one
-//! block of the reduction at a time. The weights are packed once a call.
+//! block of the reduction at a time. The weights are packed once a call, or by every tile if
+//! those are few.
 
 use rayon::prelude::*;
 
 use super::depthwise;
-use super::pack::{pack_weight, packed_len};
+use super::pack::{pack_weight, panel_block, row_block};
 use super::scratch::{Scratch, take};
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Product, Reduction};
@@ -62,8 +63,7 @@ impl<T: Element> Job<'_, T> {
             let mut grid = Grid::new(roles, stencil, self.layout, geometry);
             (grid.packed, grid.first) = (length, tasks);
             tasks += roles.batch * roles.groups * grid.channel_tiles * grid.position_tiles;
-            let reduction = self.reduction(stencil);
-            length = length.saturating_add(packed_len(roles, reduction, self.layout, geometry));
+            length = length.saturating_add(grid.packed_len);
             grids.push(grid);
         }
         // Taken out of its cell for the call: a thread that waits may start another call.
@@ -71,8 +71,7 @@ impl<T: Element> Job<'_, T> {
         let packed = take(&mut kept, length)?;
         for (stencil, grid) in self.stencils.iter().zip(&grids) {
             let reduction = self.reduction(stencil);
-            let len = packed_len(roles, reduction, self.layout, geometry);
-            let to = &mut packed[grid.packed..][..len];
+            let to = &mut packed[grid.packed..][..grid.packed_len];
             pack_weight(&self, stencil, reduction, geometry, to);
         }
         let packed = &*packed;
@@ -83,8 +82,7 @@ impl<T: Element> Job<'_, T> {
                 let s = grids.partition_point(|grid| grid.first <= task) - 1;
                 let (stencil, grid) = (&self.stencils[s], &grids[s]);
                 let tile = self.tile(stencil, grid, task - grid.first);
-                let len = packed_len(roles, self.reduction(stencil), self.layout, geometry);
-                let each = len / roles.groups;
+                let each = grid.packed_len / roles.groups;
                 let packed = &packed[grid.packed + tile.group * each..][..each];
                 T::Acc::scratch().with_borrow_mut(|scratch| match self.layout {
                     Layout::ChannelsFirst => self.tile_first(stencil, packed, &tile, scratch),
@@ -176,7 +174,15 @@ impl<T: Element> Job<'_, T> {
                 &scratch.places,
                 b,
             );
-            let a = &packed[(block * self.roles.target_channels + m0) * ROW..];
+            let a = if packed.is_empty() {
+                let a = scratch.a.take(height * ROW)?;
+                for (m, to) in (m0..m1).zip(a.chunks_exact_mut(ROW)) {
+                    row_block(self, stencil, reduction, (tile.group, block), m, to);
+                }
+                &*a
+            } else {
+                &packed[(block * self.roles.target_channels + m0) * ROW..]
+            };
             let product = Product {
                 level: self.level,
                 depth,
@@ -212,7 +218,8 @@ impl<T: Element> Job<'_, T> {
                     // SAFETY: as above.
                     store(row, unsafe { self.target.part(at, len) }, self.write);
                 } else {
-                    store_strided(row, &self.target, at, stencil.step[3], self.write);
+                    // SAFETY: as above.
+                    unsafe { store_strided(row, &self.target, at, stencil.step[3], self.write) };
                 }
             }
         }
@@ -250,7 +257,16 @@ impl<T: Element> Job<'_, T> {
                 (k0, depth),
                 a,
             );
-            let b = &packed[(block * panels + m0 / (2 * lanes)) * panel..];
+            let first = m0 / (2 * lanes);
+            let b = if packed.is_empty() {
+                let b = scratch.b.take(vectors.div_ceil(2) * panel)?;
+                for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
+                    panel_block(self, stencil, reduction, (tile.group, block), i, to);
+                }
+                &*b
+            } else {
+                &packed[(block * panels + first) * panel..]
+            };
             let product = Product {
                 level: self.level,
                 depth,

@@ -1,6 +1,7 @@
 //! How matrix products are cut up: the reduction into blocks, the result into tiles, tiles into
 //! register tiles. All of it depends on the problem and the level alone, never on the threads.
 
+use super::pack::packed_len;
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{DEPTH, Factors, Geometry, Level, MicroKernel, ROW, multiply};
 use crate::shape::Layout;
@@ -33,6 +34,9 @@ impl Reduction {
 /// Tiles are made smaller until there are this many, so that threads have work at batch 1 as well.
 const TASKS: usize = 16;
 
+/// Tiles that read a weight, up to which it is not packed beforehand.
+const FEW_USES: usize = 2;
+
 /// How the target of one stencil is cut into tiles; depends on the problem alone.
 pub(super) struct Grid {
     /// Sizes of a tile and numbers of tiles.
@@ -40,8 +44,10 @@ pub(super) struct Grid {
     pub channels: usize,
     pub position_tiles: usize,
     pub channel_tiles: usize,
-    /// Where the stencil's packed weights begin.
+    /// Where the stencil's packed weights begin, and how many they are: none if so few tiles use
+    /// them that each had better pack its own, in cache.
     pub packed: usize,
+    pub packed_len: usize,
     /// Number of its first task.
     pub first: usize,
 }
@@ -50,7 +56,8 @@ impl Grid {
     pub fn new(roles: &Roles, stencil: &Stencil, layout: Layout, geometry: Geometry) -> Self {
         let wide = 2 * geometry.lanes;
         // the unit, the largest and the smallest tile along positions and channels
-        let depth = Reduction::new(roles.source_channels * stencil.taps.len()).block;
+        let reduction = Reduction::new(roles.source_channels * stencil.taps.len());
+        let depth = reduction.block;
         let height = roles.target_channels.min(512);
         // as many positions as the packed block and the sums have room for in the L2 cache
         let most = (49152 / depth.max(1)).min(65536 / height).min(2048) / wide * wide;
@@ -75,6 +82,11 @@ impl Grid {
                 break;
             }
         }
+        let packed_len = if roles.batch.saturating_mul(position_tiles) <= FEW_USES {
+            0
+        } else {
+            packed_len(roles, reduction, layout, geometry)
+        };
         let positions = cut(stencil.positions(), position_tiles, p.0);
         let channels = cut(roles.target_channels, channel_tiles, c.0);
         Grid {
@@ -83,6 +95,7 @@ impl Grid {
             position_tiles: stencil.positions().div_ceil(positions),
             channel_tiles: roles.target_channels.div_ceil(channels),
             packed: 0,
+            packed_len,
             first: 0,
         }
     }

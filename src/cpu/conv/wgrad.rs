@@ -185,7 +185,8 @@ impl<T: Element> Job<'_, T> {
                 for (m, sums) in (tile.rows.0..).zip(c.chunks_exact(width)) {
                     self.runs(tile.lanes, |tap, channel, lane, len| {
                         let at = out(m) + channel * taps + tap;
-                        store_strided(&sums[lane..lane + len], target, at, taps, write);
+                        // SAFETY: as above.
+                        unsafe { store_strided(&sums[lane..lane + len], target, at, taps, write) };
                     });
                 }
             }
