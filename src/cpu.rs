@@ -14,4 +14,4 @@ mod simd;
 pub(crate) mod step;
 mod strides;
 
-pub use conv::MicroKernel;
+pub use conv::{MicroKernel, Passes};

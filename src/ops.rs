@@ -104,7 +104,7 @@ pub fn fprop_into<T: Element, const N: usize>(
     match x.device() {
         Device::Cpu => {
             let (x, w, bias) = (x.on_cpu("x")?, w.on_cpu("w")?, bias_on_cpu(bias)?);
-            cpu::conv::fprop(&p.lift(), layouts, x, w, bias, y.on_cpu_mut("y")?, write)
+            (T::passes().fprop)(&p.lift(), layouts, x, w, bias, y.on_cpu_mut("y")?, write)
         }
     }
 }
@@ -167,7 +167,7 @@ pub fn dgrad_into<T: Element, const N: usize>(
     match dy.device() {
         Device::Cpu => {
             let (dy, w, bias) = (dy.on_cpu("dy")?, w.on_cpu("w")?, bias_on_cpu(bias)?);
-            cpu::conv::dgrad(&p.lift(), layouts, dy, w, bias, dx.on_cpu_mut("dx")?, write)
+            (T::passes().dgrad)(&p.lift(), layouts, dy, w, bias, dx.on_cpu_mut("dx")?, write)
         }
     }
 }
@@ -222,7 +222,7 @@ pub fn wgrad_into<T: Element, const N: usize>(
     match x.device() {
         Device::Cpu => {
             let (x, dy) = (x.on_cpu("x")?, dy.on_cpu("dy")?);
-            cpu::conv::wgrad(&p.lift(), layouts, x, dy, dw.on_cpu_mut("dw")?, write)
+            (T::passes().wgrad)(&p.lift(), layouts, x, dy, dw.on_cpu_mut("dw")?, write)
         }
     }
 }
