@@ -91,12 +91,20 @@ impl Level {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| {
             let levels = Level::available();
-            let wanted = std::env::var("NDCONV_CPU_LEVEL").ok();
-            levels
-                .iter()
-                .copied()
-                .find(|level| Some(level.0.name()) == wanted.as_deref())
-                .unwrap_or(levels[levels.len() - 1])
+            let fastest = levels[levels.len() - 1];
+            let Ok(wanted) = std::env::var("NDCONV_CPU_LEVEL") else {
+                return fastest;
+            };
+            let found = levels.iter().find(|level| level.0.name() == wanted);
+            *found.unwrap_or_else(|| {
+                let names: Vec<_> = levels.iter().map(|level| level.0.name()).collect();
+                let (names, fastest) = (names.join(", "), fastest.0.name());
+                eprintln!(
+                    "ndconv: NDCONV_CPU_LEVEL={wanted} is none of this machine's levels \
+                     ({names}); using {fastest}"
+                );
+                &levels[levels.len() - 1]
+            })
         })
     }
 }

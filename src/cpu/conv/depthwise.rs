@@ -101,8 +101,11 @@ impl Channels {
         }
     }
 
-    /// Finishes one row of positions; the task must own them, from `to` on.
-    fn store_row<T: Element>(
+    /// Finishes one row of positions, from `to` on.
+    ///
+    /// # Safety
+    /// The caller must own these elements of the target, as `Output::part` demands.
+    unsafe fn store_row<T: Element>(
         &self,
         job: &Job<T>,
         stencil: &Stencil,
@@ -115,7 +118,7 @@ impl Channels {
                 add_scalar(row, bias[self.first].to_acc());
             }
             if step == 1 {
-                // SAFETY: no other task has this box of these channels; boxes do not overlap.
+                // SAFETY: the caller owns the row.
                 store(row, unsafe { job.target.part(to, row.len()) }, job.write);
             } else {
                 // SAFETY: as above.
@@ -273,7 +276,8 @@ fn filter<T: Element>(
         for (j, at) in window.rows(begin, size) {
             let row = &mut sums[at * lanes..][..size[3] * lanes];
             let to = first + roles.target.at(stencil.target(j));
-            channels.store_row(job, stencil, row, to);
+            // SAFETY: no other task has this box of these channels; boxes do not overlap.
+            unsafe { channels.store_row(job, stencil, row, to) };
         }
     }
     scratch.offsets = offsets;
