@@ -12,4 +12,6 @@ pub(crate) mod reduce;
 pub(crate) mod step;
 mod strides;
 
+pub(crate) use strides::Strides;
+
 pub use conv::MicroKernel;

@@ -2,6 +2,7 @@
 
 mod axis;
 mod cpu;
+mod cuda;
 mod device;
 mod element;
 mod error;
@@ -17,6 +18,7 @@ mod shape;
 mod tensor;
 
 pub use axis::{Axis, PaddingMode};
+pub use cuda::{CompiledKernel, CopyTiming, CudaDevice, KernelModule, kernel_modules};
 pub use device::Device;
 pub use element::{Accumulator, DType, Element};
 pub use error::{Error, GeometryError, Result};
