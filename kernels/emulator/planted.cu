@@ -26,8 +26,7 @@ DEVICE void copy_kernel(const PlantedArgs& args) {
     ptx::copy_commit();
     if (bug != no_wait) ptx::copy_wait<0>();
     if (bug != no_barrier) __syncthreads();
-    sum += tile[(i + 1) % 128 + (bug == shared_overrun ? i / 127 : 0)] *
-           static_cast<float>(1 << round);
+    sum += tile[bug == shared_overrun ? i + 1 : (i + 1) % 128] * static_cast<float>(1 << round);
     if (bug == no_wait) ptx::copy_wait<0>();
     // Without this one a fast warp's next copy lands in a tile that a slow one still reads.
     if (bug != early_overwrite) __syncthreads();

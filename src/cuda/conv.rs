@@ -14,6 +14,9 @@ use crate::ops::{Layouts, Write};
 use crate::problem::ConvProblem;
 use crate::shape::Layout;
 
+/// Steps of a weight gradient's sum below which cutting it does not pay.
+const LEAST_SPLIT: usize = 256;
+
 /// The inputs of a pass that makes an activation.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
@@ -110,7 +113,7 @@ fn rows<T: Element>(
         accumulate: (write == Write::Accumulate).into(),
         ..args
     };
-    let tile = product.tile::<T>();
+    let tile = product.tile::<T>(1);
     let kernel = Kernel::tile::<T>("conv_rows", tile);
     kernel.run(launch, product.grid::<T>(tile, 1)?, &args)
 }
@@ -134,8 +137,8 @@ pub(crate) fn wgrad<T: Element>(
         columns: kg,
         copies: p.groups(),
     };
-    let tile = product.tile::<T>();
-    let split = Split::new(steps, product.blocks(tile), 256)?;
+    let tile = product.tile::<T>(steps.div_ceil(LEAST_SPLIT));
+    let split = Split::new(steps, product.blocks(tile), LEAST_SPLIT)?;
     let length = p.out_channels() * cg * taps;
     let mut partial = match split.splits {
         1 => None,

@@ -4,6 +4,8 @@
 mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
+#[cfg(all(test, feature = "emulator"))]
+mod planted;
 
 #[cfg(feature = "cuda")]
 pub(super) use driver::Driver;

@@ -58,9 +58,10 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// Side of the tile that a block computes: the large one where it fits and blocks abound.
-    pub fn tile<T: Element>(&self) -> u32 {
-        let blocks = self.blocks(128);
+    /// Side of the tile that a block computes: the large one where it fits and blocks abound, when
+    /// every tile can be cut into so many splits.
+    pub fn tile<T: Element>(&self, splits: usize) -> u32 {
+        let blocks = self.blocks(128).saturating_mul(splits);
         let fits = self.rows >= 128 && self.columns >= 96;
         if T::DTYPE == DType::F32 && fits && blocks >= MANY_BLOCKS / 4 {
             128
