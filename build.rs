@@ -261,13 +261,15 @@ fn kernels(log: &str) -> Vec<String> {
             entry = Some((name, arch));
         } else if line.contains("bytes spill stores") {
             spills = number(line, " bytes spill stores") + number(line, " bytes stack frame");
-        } else if line.contains("Used ") && line.contains(" registers") {
-            if let Some((name, arch)) = entry.take() {
-                let registers = number(line, " registers");
-                found.push(format!(
-                    "Compiled {{ name: {name:?}, arch: {arch:?}, registers: {registers}, local_bytes: {spills} }}"
-                ));
-            }
+        } else if line.contains("Used ")
+            && line.contains(" registers")
+            && let Some((name, arch)) = entry.take()
+        {
+            let registers = number(line, " registers");
+            found.push(format!(
+                "Compiled {{ name: {name:?}, arch: {arch:?}, registers: {registers}, \
+                 local_bytes: {spills} }}"
+            ));
         }
     }
     found.sort();

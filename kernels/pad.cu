@@ -41,33 +41,30 @@ DEVICE void pad_forward(const PadArgs<T>& args) {
   });
 }
 
-// The padded positions q that fold onto input position i, ascending, as three stretches.
-struct Stretches {
-  int begin[3], end[3];
-};
-DEVICE Stretches sources_of(uint32_t mode, int i, int size, int before, int after) {
-  Stretches s{{0, i, 0}, {0, i + 1, 0}};
-  auto single = [&](int k, int q) {
-    bool there = k == 0 ? q < 0 && q >= -before : q >= size && q < size + after;
-    if (there) s.begin[k] = q, s.end[k] = q + 1;
-  };
+// The padded positions [begin, end) that fold onto input position i, in three stretches k: before
+// the input, i itself, after the input.
+DEVICE void sources_of(uint32_t mode, int k, int i, int size, int before, int after, int& begin,
+                       int& end) {
+  begin = i, end = i + 1;
+  if (k == 1) return;
   if (mode == replicate) {
-    if (i == 0) s.begin[0] = -before, s.end[0] = 0;
-    if (i == size - 1) s.begin[2] = size, s.end[2] = size + after;
-  } else if (mode == circular) {
-    single(0, i - size);
-    single(2, i + size);
-  } else {
-    single(0, -i);
-    single(2, 2 * (size - 1) - i);
+    begin = k == 0 ? -before : size;
+    end = k == 0 ? 0 : size + after;
+    if (i != (k == 0 ? 0 : size - 1)) end = begin;
+    return;
   }
-  return s;
+  if (mode == circular)
+    begin = k == 0 ? i - size : i + size;
+  else
+    begin = k == 0 ? -i : 2 * (size - 1) - i;
+  const bool there = k == 0 ? begin < 0 && begin >= -before : begin >= size && begin < size + after;
+  end = there ? begin + 1 : begin;
 }
 
 template <class T>
 struct AdjointSum {
   const PadArgs<T>& args;
-  Stretches (&stretches)[4];
+  const int (&position)[4];
   Accumulator<T> sum;
 
   template <int AXIS>
@@ -75,9 +72,15 @@ struct AdjointSum {
     if constexpr (AXIS == 4) {
       sum += widen(args.source.load(at));
     } else {
-      for (int k = 0; k < 3; ++k)
-        for (int q = stretches[AXIS].begin[k]; q < stretches[AXIS].end[k]; ++q)
+#pragma unroll 1
+      for (int k = 0; k < 3; ++k) {
+        int begin, end;
+        sources_of(args.mode, k, position[AXIS], args.input[AXIS], args.before[AXIS],
+                   args.after[AXIS], begin, end);
+#pragma unroll 1
+        for (int q = begin; q < end; ++q)
           add<AXIS + 1>(at + (q + args.before[AXIS]) * args.from.axis[AXIS]);
+      }
     }
   }
 };
@@ -87,12 +90,8 @@ DEVICE void pad_adjoint(const PadArgs<T>& args) {
   each_element(args.walk, [&](int64_t image, unsigned e) {
     int position[4];
     unsigned channel = args.walk.place(e, position);
-    Stretches stretches[4];
-#pragma unroll
-    for (int a = 0; a < 4; ++a)
-      stretches[a] = sources_of(args.mode, position[a], args.input[a], args.before[a], args.after[a]);
     int64_t at = image * args.walk.elements + e;
-    AdjointSum<T> total{args, stretches, args.accumulate ? widen(args.target.load(at)) : 0};
+    AdjointSum<T> total{args, position, args.accumulate ? widen(args.target.load(at)) : 0};
     total.template add<0>(image * args.from.batch + channel * args.from.channel);
     args.target.store(at, narrow<T>(total.sum));
   });

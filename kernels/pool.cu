@@ -43,6 +43,7 @@ DEVICE void each_input(const PoolArgs<T>& args, const int (&o)[4], int64_t at, F
   } else {
     int begin, end;
     taps_inside(args, AXIS, o[AXIS], begin, end);
+#pragma unroll 1
     for (int t = begin; t < end; ++t) {
       int i = o[AXIS] * args.stride[AXIS] - args.before[AXIS] + t * args.dilation[AXIS];
       each_input<AXIS + 1>(args, o, at + i * args.from.axis[AXIS], f);
@@ -59,6 +60,7 @@ DEVICE void each_window(const PoolArgs<T>& args, const int (&i)[4], int (&o)[4],
     int reach = i[AXIS] + args.before[AXIS];
     int first = divide_up(reach - (args.taps[AXIS] - 1) * args.dilation[AXIS], args.stride[AXIS]);
     int last = clamp(reach / args.stride[AXIS], -1, args.output[AXIS] - 1);
+#pragma unroll 1
     for (o[AXIS] = first > 0 ? first : 0; o[AXIS] <= last; ++o[AXIS])
       if ((reach - o[AXIS] * args.stride[AXIS]) % args.dilation[AXIS] == 0)
         each_window<AXIS + 1>(args, i, o, f);

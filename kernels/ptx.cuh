@@ -6,21 +6,25 @@
 #include <stdint.h>
 #define HOST_DEVICE __host__ __device__ __forceinline__
 #define DEVICE __device__ __forceinline__
-// The `extern "C"` entry NAME of a driver-API module; the rest is the body template to call.
-#define KERNEL(NAME, THREADS, ARGS, ...)                                                 \
-  extern "C" __global__ void __launch_bounds__(THREADS) NAME(const __grid_constant__ ARGS args) { \
-    __VA_ARGS__(args);                                                                   \
+// The `extern "C"` entry NAME of a driver-API module, in blocks of THREADS of which BLOCKS should fit
+// on a multiprocessor; the rest is the body template to call. Without a number of blocks ptxas
+// aims at one of its own and spills for it.
+#define KERNEL_BLOCKS(NAME, THREADS, BLOCKS, ARGS, ...)                       \
+  extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)               \
+      NAME(const __grid_constant__ ARGS args) {                               \
+    __VA_ARGS__(args);                                                        \
   }
 #define DYNAMIC_SHARED(NAME) extern __shared__ __align__(128) unsigned char NAME[]
 #else
 #include "emulator/matrix.h"
 #define HOST_DEVICE inline
 #define DEVICE inline
-#define KERNEL(NAME, THREADS, ARGS, ...)                                               \
+#define KERNEL_BLOCKS(NAME, THREADS, BLOCKS, ARGS, ...)                                       \
   static void NAME##_body(const void* args) { __VA_ARGS__(*static_cast<const ARGS*>(args)); } \
   static emulator::Registrar NAME##_entry{#NAME, NAME##_body, sizeof(ARGS), THREADS};
 #define DYNAMIC_SHARED(NAME) unsigned char* NAME = emulator::block.shared
 #endif
+#define KERNEL(NAME, THREADS, ARGS, ...) KERNEL_BLOCKS(NAME, THREADS, 2, ARGS, __VA_ARGS__)
 
 namespace ptx {
 

@@ -245,6 +245,13 @@ mod tests {
     }
 
     #[test]
+    fn no_kernel_spills_registers() {
+        let kernels = modules().iter().flat_map(|m| m.kernels);
+        let spilling: Vec<_> = kernels.filter(|k| k.local_bytes > 0).collect();
+        assert!(spilling.is_empty(), "{spilling:?}");
+    }
+
+    #[test]
     fn the_fat_binaries_together_stay_small() {
         let bytes: usize = modules().iter().map(|m| m.image.len()).sum();
         assert!(bytes < 12 << 20, "{bytes} bytes");
