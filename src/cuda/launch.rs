@@ -84,6 +84,9 @@ enum Operand<'a> {
     Driver(driver::Guard<'a>),
     #[cfg(feature = "emulator")]
     Emulator(emulator::Region<'a>),
+    /// Never made.
+    #[cfg(not(any(feature = "cuda", feature = "emulator")))]
+    Nothing(std::marker::PhantomData<&'a ()>),
 }
 
 macro_rules! on_backend {

@@ -115,3 +115,17 @@ fn tensors_move_and_do_not_mix() {
     let empty = Tensor::<f32>::zeros(&[0, 3], &emulator).unwrap();
     assert!(ops::softmax(&empty).unwrap().to_vec().unwrap().is_empty());
 }
+
+#[test]
+fn a_missing_gpu_is_a_typed_error() {
+    if let Err(why) = Device::cuda(0) {
+        let typed = matches!(
+            why,
+            Error::NoCudaDevice { .. } | Error::KernelsNotBuilt { .. }
+        );
+        assert!(typed, "{why}");
+    }
+    let (device, why_not) = Device::cuda_or_cpu(1000);
+    assert_eq!(device, Device::Cpu);
+    assert!(why_not.is_some());
+}
