@@ -14,4 +14,6 @@ mod simd;
 pub(crate) mod step;
 mod strides;
 
+pub(crate) use strides::Strides;
+
 pub use conv::{MicroKernel, Passes};

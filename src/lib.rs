@@ -40,6 +40,7 @@
 mod axis;
 pub mod case;
 mod cpu;
+mod cuda;
 mod device;
 mod element;
 mod error;
@@ -57,6 +58,7 @@ mod shape;
 mod tensor;
 
 pub use axis::{Axis, PaddingMode};
+pub use cuda::{CompiledKernel, CopyTiming, CudaDevice, KernelModule, kernel_modules};
 pub use device::Device;
 pub use element::{Accumulator, DType, Element};
 pub use error::{Error, GeometryError, Result};

@@ -8,6 +8,7 @@
 mod arbitrary;
 mod case;
 mod data;
+mod device_parity;
 mod framework_rules;
 mod geometry;
 mod golden;
