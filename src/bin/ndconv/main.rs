@@ -1,6 +1,7 @@
 //! The `ndconv` command line: one module per subcommand, each with a `run` that writes to an
 //! [`Output`](output::Output) and says how it went.
 
+mod bench;
 mod check;
 mod devices;
 mod exit;
@@ -26,6 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -35,6 +37,7 @@ impl Command {
     fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
         match self {
             Command::Check(args) => args.run(out),
+            Command::Bench(args) => args.run(out),
             Command::Devices(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
