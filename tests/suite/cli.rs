@@ -35,8 +35,8 @@ pub fn ndconv<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
         .expect("the program starts");
     Run {
         code: output.status.code(),
-        pub out: String::from_utf8(output.stdout).expect("UTF-8"),
-        pub err: String::from_utf8(output.stderr).expect("UTF-8"),
+        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        err: String::from_utf8(output.stderr).expect("UTF-8"),
     }
 }
 
