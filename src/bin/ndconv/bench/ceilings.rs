@@ -31,11 +31,15 @@ impl Ceilings {
             _ => None,
         };
         let mut matrix = Vec::new();
+        let mut in_f32 = None; // the sums of f16 and bf16 are f32 as well
         for &dtype in dtypes {
             let own = own_rate(dtype, device, effort)?;
             let peer = match (device, dtype) {
                 (Device::Cpu, DType::F64) => matrix_rate::<f64>(effort)?,
-                (Device::Cpu, _) => matrix_rate::<f32>(effort)?, // sums of all others are f32
+                (Device::Cpu, _) => match in_f32 {
+                    Some(rate) => rate,
+                    None => *in_f32.insert(matrix_rate::<f32>(effort)?),
+                },
                 _ => 0.0,
             };
             matrix.push((dtype, own.max(peer)));
