@@ -6,7 +6,12 @@
 //! users asked for, `nonsense`, `arbitrary` and `refused` through what must come back as an error.
 
 mod arbitrary;
+#[cfg(feature = "cli")]
+mod bench;
 mod case;
+mod cases;
+#[cfg(feature = "cli")]
+mod cli;
 mod data;
 mod device_parity;
 mod framework_rules;

@@ -1,8 +1,8 @@
 //! The `ndconv` command line: one module per subcommand, each with a `run` that writes to an
 //! [`Output`](output::Output) and says how it went.
 
-#![allow(dead_code)]
-
+mod bench;
+mod check;
 mod devices;
 mod exit;
 mod output;
@@ -26,6 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -34,6 +36,8 @@ enum Command {
 impl Command {
     fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
         match self {
+            Command::Check(args) => args.run(out),
+            Command::Bench(args) => args.run(out),
             Command::Devices(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
