@@ -45,7 +45,7 @@ DEVICE void pointwise_activate_backward(const ActivateArgs<T>& args) {
   const A slope = static_cast<A>(args.slope);
   for (int64_t i = global_thread(); i < args.length; i += global_threads()) {
     A x = widen(args.x.load(i)), dy = widen(args.dy.load(i)), dx = 0;
-    if (args.function == relu) dx = x > 0 ? dy : x * A(0);
+    if (args.function == relu) dx = x <= 0 ? A(0) : dy;
     if (args.function == leaky_relu) dx = x > 0 ? dy : slope * dy;
     if (args.function == sigmoid) {
       A y = sigmoid_of(x);
