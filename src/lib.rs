@@ -17,6 +17,7 @@ mod problem;
 pub mod remap;
 mod rules;
 mod shape;
+pub mod signal;
 mod tensor;
 
 pub use axis::{Axis, PaddingMode};
