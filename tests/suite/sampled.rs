@@ -43,7 +43,7 @@ fn d1_riemann_and_trapezoid() -> Result<()> {
     assert!(near(worst(EXPONENTIALS, 50, Rule::Trapezoid)?, 4.17e-4));
     assert!(near(worst(POLYNOMIAL, 50, Rule::Riemann)?, 3.88e-2));
     assert!(near(worst(POLYNOMIAL, 50, Rule::Trapezoid)?, 1.20e-3));
-    let (f, g) = (arr1(&[3.0, 1.0, 4.0]), arr1(&[2.0, 7.0, 1.0]));
+    let (f, g) = (arr1(&[3.0f64, 1.0, 4.0]), arr1(&[2.0, 7.0, 1.0]));
     let z = finite_convolve(&f, &g, 0.5, Rule::Trapezoid)?;
     let full = [6.0, 23.0, 18.0];
     for k in 1..3 {
@@ -273,7 +273,7 @@ fn d2_truncation_keeps_its_promise() -> Result<()> {
 #[test]
 fn d2_grids_of_any_spacing() -> Result<()> {
     // spacing from 0.01 to 0.05
-    let mut x = vec![-8.0];
+    let mut x = vec![-8.0f64];
     while x[x.len() - 1] < 10.0 {
         let at = x[x.len() - 1];
         x.push(at + 0.03 + 0.02 * at.sin());
@@ -303,7 +303,7 @@ fn d2_grids_of_any_spacing() -> Result<()> {
 
 #[test]
 fn d2_widths_from_nothing_to_everything() -> Result<()> {
-    let f = arr1(&[1.0, 2.0, 3.0, 4.0, 5.0]);
+    let f = arr1(&[1.0f64, 2.0, 3.0, 4.0, 5.0]);
     for smearing in [Smearing::Scatter, Smearing::Gather] {
         for sigma in [0.0, 1e-300, 1e-3] {
             let smear = Smear::uniform(1.0, &[sigma; 5], smearing)?;
@@ -357,7 +357,8 @@ fn d2_long_inputs_in_single_precision_and_batches() -> Result<()> {
     let smear = Smear::uniform(1.0, &sigma, Smearing::Scatter)?;
     let z = smear.apply(&f)?;
     let row = smear.apply(&f.row(1).mapv(f64::from))?;
-    let error = z.index_axis(ndarray::Axis(0), 1).iter().zip(&row);
+    let second = z.index_axis(ndarray::Axis(0), 1);
+    let error = second.iter().zip(&row);
     assert!(error.fold(0.0, |m: f64, (a, b)| m.max((f64::from(*a) - b).abs())) < 1e-5);
     Ok(())
 }
