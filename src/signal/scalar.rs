@@ -18,10 +18,10 @@ pub(crate) mod sealed {
 /// `f32` or `f64`, as the signal functions need it.
 ///
 /// ```
-/// fn rms<R: ndconv::signal::Real>(x: &[R]) -> R {
-///     (x.iter().map(|&v| v * v).sum::<R>() / R::from_f64(x.len() as f64)).sqrt()
+/// fn mean<R: ndconv::signal::Real>(x: &[R]) -> R {
+///     x.iter().copied().sum::<R>() / R::of(x.len() as f64)
 /// }
-/// assert_eq!(rms(&[3.0f32, -3.0]), 3.0);
+/// assert_eq!(mean(&[1.0f32, 3.0]), 2.0);
 /// ```
 pub trait Real: Scalar<Real = Self> + Accumulator + FftNum {
     /// The transforms of this precision made so far.
