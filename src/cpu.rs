@@ -5,11 +5,13 @@
 
 pub(crate) mod conv;
 pub(crate) mod loss;
+mod output;
 pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod step;
+mod simd;
 mod strides;
 
 pub use conv::MicroKernel;
