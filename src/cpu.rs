@@ -10,8 +10,8 @@ pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
-pub(crate) mod step;
 mod simd;
+pub(crate) mod step;
 mod strides;
 
 pub use conv::MicroKernel;
