@@ -55,7 +55,10 @@ fn run() -> Result<()> {
     let germanium = energies.mapv(|e| (1.0 + 0.0015 * e).sqrt() * 1.6 / FWHM);
     let scintillator = energies.mapv(|e| (40.0 + 2.2 * e).sqrt() / FWHM);
 
-    println!("{:<14}{:<10}{:>12}{:>14}{:>10}", "detector", "smearing", "counts", "of emitted", "time");
+    println!(
+        "{:<14}{:<10}{:>12}{:>14}{:>10}",
+        "detector", "smearing", "counts", "of emitted", "time"
+    );
     let total = emitted.sum() * SPACING;
     let mut seen = Vec::new();
     for (name, sigma) in [("germanium", &germanium), ("scintillator", &scintillator)] {
@@ -72,7 +75,9 @@ fn run() -> Result<()> {
             seen.push(spectrum);
         }
     }
-    println!("emitted: {total:.4} per 100 decays; what scatter lacks left through the edge at 0 keV");
+    println!(
+        "emitted: {total:.4} per 100 decays; what scatter lacks left through the edge at 0 keV"
+    );
 
     let curve = |values: &ndarray::ArrayD<f64>, from: f64, to: f64| -> Vec<(f64, f64)> {
         let points = energies.iter().copied().zip(values.iter().copied());
@@ -95,8 +100,16 @@ fn run() -> Result<()> {
             log: [false, false],
             legend: SeriesLabelPosition::UpperRight,
             curves: vec![
-                ("scatter: width of the source", curve(&seen[2], 80.0, 170.0), None),
-                ("gather: width of the output", curve(&seen[3], 80.0, 170.0), None),
+                (
+                    "scatter: width of the source",
+                    curve(&seen[2], 80.0, 170.0),
+                    None,
+                ),
+                (
+                    "gather: width of the output",
+                    curve(&seen[3], 80.0, 170.0),
+                    None,
+                ),
             ],
         },
     ];

@@ -91,14 +91,21 @@ fn run() -> Result<()> {
     let [_, f, g, exact] = problem(50);
     let estimate = FiniteConvolution::new(END / 50.0, Rule::Gregory(4))?.with_error(&f, &g)?;
     let estimated = estimate.error.iter().copied().fold(0.0, f64::max);
-    let errors = estimate.value.iter().zip(&exact).map(|(z, e)| (z - e).abs());
+    let errors = estimate
+        .value
+        .iter()
+        .zip(&exact)
+        .map(|(z, e)| (z - e).abs());
     let error = errors.fold(0.0, f64::max);
     println!("\n50 steps, Gregory of order 4: estimated error {estimated:.1e}, true {error:.1e}");
 
     let [_, f, g, _] = problem(100_000);
     let start = Instant::now();
     finite_convolve(&f, &g, END / 1e5, Rule::Gregory(4))?;
-    println!("100 000 steps take {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "100 000 steps take {:.0} ms",
+        start.elapsed().as_secs_f64() * 1e3
+    );
 
     let panels = [
         Panel {

@@ -38,7 +38,9 @@ fn run() -> Result<()> {
     sentence()?;
     println!("\nright answers out of {KNOWN} known vectors, in per cent");
     print!("{:>10}", "dimension");
-    PAIRS.iter().for_each(|p| print!("{:>12}", format!("{p} pairs")));
+    PAIRS
+        .iter()
+        .for_each(|p| print!("{:>12}", format!("{p} pairs")));
     println!();
     let mut accuracy = PAIRS.map(|_| Vec::new());
     let mut cosines = [Vec::new(), Vec::new()];
@@ -86,7 +88,9 @@ fn run() -> Result<()> {
 /// "The dog bit the man" and back.
 fn sentence() -> Result<()> {
     let rng = &mut Rng::new(2);
-    let names = ["agent", "verb", "object", "dog", "bite", "man", "see", "woman"];
+    let names = [
+        "agent", "verb", "object", "dog", "bite", "man", "see", "woman",
+    ];
     let vectors = hrr::random_unitary::<f64>(names.len(), 512, rng)?;
     let (roles, fillers) = (vectors.slice(s![..3, ..]), vectors.slice(s![3..6, ..]));
     let trace = hrr::superpose(&hrr::bind(&roles, &fillers)?)?;

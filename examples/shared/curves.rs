@@ -114,7 +114,9 @@ where
         let points = drawable(panel, curve);
         match *dots {
             Some(size) => {
-                let dots = points.into_iter().map(|p| Circle::new(p, size, colour.filled()));
+                let dots = points
+                    .into_iter()
+                    .map(|p| Circle::new(p, size, colour.filled()));
                 chart
                     .draw_series(dots)?
                     .label(*name)

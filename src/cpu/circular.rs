@@ -1,7 +1,8 @@
 //! Circular operations: the elements widened, computed as the signal functions do, and rounded.
 
 use crate::element::Element;
-use crate::signal::{CircularMethod, CircularOperation, Pairing, sums};
+use crate::signal::circular::{Pairing, sums};
+use crate::signal::{CircularMethod, CircularOperation};
 
 /// `z[o] = sum over its pairs (i, j) of a[i] op b[j]`, boxes of the sizes `dims`.
 pub(crate) fn circular<T: Element>(

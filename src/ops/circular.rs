@@ -4,7 +4,8 @@ use crate::cpu;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::signal::{CircularOperation, Geometry, Operand};
+use crate::signal::CircularOperation;
+use crate::signal::circular::{Geometry, Operand};
 use crate::tensor::Tensor;
 
 /// `z[n] = sum over k of x[k] y[(n - k) mod N]` over the last axis.

@@ -27,8 +27,8 @@ mod wrap;
 
 pub use inverse::{circular_convolve_inverse, circular_correlate_inverse, circular_wiener_inverse};
 pub use last_axis::{
-    circular_convolve, circular_convolve_backward, circular_correlate, circular_correlate_backward,
-    circular_correlate_conj_second,
+    circular_convolve, circular_convolve_vjp, circular_correlate, circular_correlate_conj_second,
+    circular_correlate_vjp,
 };
 pub use wrap::{circulant, circular_convolve_to, involution, periodic_sum};
 
@@ -260,7 +260,7 @@ impl Circular {
     ///
     /// # Errors
     /// As [`Circular::convolve`].
-    pub fn apply_backward<S, A, B, C, D, E, F>(
+    pub fn apply_vjp<S, A, B, C, D, E, F>(
         &self,
         operation: CircularOperation,
         x: &ArrayBase<A, D>,

@@ -107,6 +107,20 @@ impl<R: Real> ComplexTransform<R> {
     }
 }
 
+impl<R: Real> ComplexTransform<R> {
+    pub(crate) fn inplace_scratch(&self) -> usize {
+        let forward = self.forward.get_inplace_scratch_len();
+        forward.max(self.inverse.get_inplace_scratch_len())
+    }
+    pub(crate) fn forward_inplace(&self, x: &mut [Complex<R>], scratch: &mut [Complex<R>]) {
+        self.forward.process_with_scratch(x, scratch);
+    }
+    /// Without the `1 / n`.
+    pub(crate) fn inverse_inplace(&self, x: &mut [Complex<R>], scratch: &mut [Complex<R>]) {
+        self.inverse.process_with_scratch(x, scratch);
+    }
+}
+
 impl<R: Real> Transform<Complex<R>> for ComplexTransform<R> {
     fn bins(&self) -> usize {
         self.forward.len()
@@ -245,6 +259,10 @@ impl<S: Scalar> Plan<S> {
         self.n
     }
 
+    pub(crate) fn transform(&self) -> &S::Transform {
+        &self.transform
+    }
+
     /// The length of the spectrum: `n / 2 + 1` for a real signal, `n` for a complex one.
     pub fn bins(&self) -> usize {
         self.transform.bins()
@@ -257,12 +275,6 @@ impl<S: Scalar> Plan<S> {
             spectrum: vec![Complex::zero(); self.bins()],
             scratch: vec![Complex::zero(); self.transform.scratch()],
         }
-    }
-
-    /// `work.signal` to `work.spectrum`; the signal is destroyed.
-    pub(crate) fn forward_work(&self, work: &mut Work<S>) {
-        self.transform
-            .forward(&mut work.signal, &mut work.spectrum, &mut work.scratch);
     }
 
     /// `work.signal` to `spectrum`; the signal is destroyed.

@@ -18,9 +18,9 @@ mod rule;
 use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
 use num_traits::Float;
 
-use super::circular::Pairing;
+use super::circular::{Geometry, Operand, Pairing, sums};
 use super::fft::next_fast_len;
-use super::{CircularMethod, CircularOperation, Geometry, Operand, Scalar, sums};
+use super::{CircularMethod, CircularOperation, Scalar};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::shape::check_elements;
@@ -136,7 +136,7 @@ impl FiniteConvolution {
     ///
     /// # Errors
     /// [`Error::Shape`] otherwise.
-    pub fn apply_backward<S, A, B, C, D, E, F>(
+    pub fn apply_vjp<S, A, B, C, D, E, F>(
         &self,
         f: &ArrayBase<A, D>,
         g: &ArrayBase<B, E>,

@@ -1,5 +1,6 @@
 //! The element types of the signal functions: real and complex, single and double precision.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Neg;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ pub(crate) mod sealed {
 /// `f32` or `f64`, as the signal functions need it.
 ///
 /// ```
-/// fn rms<R: ndconv::signal::Real>(x: &[R]) -> R {
-///     (x.iter().map(|&v| v * v).sum::<R>() / R::from_f64(x.len() as f64)).sqrt()
+/// fn mean<R: ndconv::signal::Real>(x: &[R]) -> R {
+///     x.iter().copied().sum::<R>() / R::of(x.len() as f64)
 /// }
-/// assert_eq!(rms(&[3.0f32, -3.0]), 3.0);
+/// assert_eq!(mean(&[1.0f32, 3.0]), 2.0);
 /// ```
 pub trait Real: Scalar<Real = Self> + Accumulator + FftNum {
     /// The transforms of this precision made so far.
@@ -61,6 +62,13 @@ pub trait Scalar:
     fn transform(n: usize) -> Arc<Self::Transform>;
     /// The number with these parts; a real type drops `im`.
     fn from_parts(re: Self::Real, im: Self::Real) -> Self;
+    /// The real numbers of items of `size` elements: all real parts of an item, then all
+    /// imaginary ones.
+    #[doc(hidden)]
+    fn planes(x: &[Self], size: usize) -> Cow<'_, [Self::Real]>;
+    /// The items that have these planes.
+    #[doc(hidden)]
+    fn from_planes(planes: Vec<Self::Real>, size: usize) -> Vec<Self>;
     /// The real part.
     fn re(self) -> Self::Real;
     /// The imaginary part; 0 for a real type.
@@ -109,6 +117,12 @@ macro_rules! real {
             fn from_parts(re: $real, _im: $real) -> Self {
                 re
             }
+            fn planes(x: &[$real], _size: usize) -> Cow<'_, [$real]> {
+                Cow::Borrowed(x)
+            }
+            fn from_planes(planes: Vec<$real>, _size: usize) -> Vec<$real> {
+                planes
+            }
             fn re(self) -> $real {
                 self
             }
@@ -136,6 +150,20 @@ impl<R: Real> Scalar for Complex<R> {
     }
     fn from_parts(re: R, im: R) -> Self {
         Complex::new(re, im)
+    }
+    fn planes(x: &[Self], size: usize) -> Cow<'_, [R]> {
+        let planes = x.chunks(size.max(1)).flat_map(|item| {
+            let (re, im) = (item.iter().map(|v| v.re), item.iter().map(|v| v.im));
+            re.chain(im)
+        });
+        Cow::Owned(planes.collect())
+    }
+    fn from_planes(planes: Vec<R>, size: usize) -> Vec<Self> {
+        let items = planes.chunks(2 * size.max(1)).flat_map(|item| {
+            let (re, im) = item.split_at(item.len() / 2);
+            std::iter::zip(re, im).map(|(&re, &im)| Complex::new(re, im))
+        });
+        items.collect()
     }
     fn re(self) -> R {
         self.re

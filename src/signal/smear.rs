@@ -184,7 +184,7 @@ impl Smear {
     ///
     /// # Errors
     /// As [`Smear::apply`].
-    pub fn apply_backward<T, A, D>(&self, dz: &ArrayBase<A, D>) -> Result<ArrayD<T>>
+    pub fn apply_vjp<T, A, D>(&self, dz: &ArrayBase<A, D>) -> Result<ArrayD<T>>
     where
         T: Accumulator,
         A: Data<Elem = T>,

@@ -6,9 +6,9 @@ use ndconv::init::Rng;
 use ndconv::layer::{CircularConv, Layer};
 use ndconv::signal::{
     Circular, CircularMethod, CircularOperation, Complex, Scalar, circulant, circular_convolve,
-    circular_convolve_backward, circular_convolve_inverse, circular_convolve_to,
-    circular_correlate, circular_correlate_backward, circular_correlate_conj_second,
-    circular_correlate_inverse, circular_wiener_inverse, hrr, involution, periodic_sum,
+    circular_convolve_inverse, circular_convolve_to, circular_convolve_vjp, circular_correlate,
+    circular_correlate_conj_second, circular_correlate_inverse, circular_correlate_vjp,
+    circular_wiener_inverse, hrr, involution, periodic_sum,
 };
 use ndconv::{Element, Error, Result, Tensor, gradcheck, ops};
 use rstest::rstest;
@@ -63,11 +63,7 @@ fn a1_one_vector_against_a_batch() -> Result<()> {
     let reversed = arr1(&[13.0, 11.0, 7.0]);
     let printed = arr2(&[[94.0, 108.0, 108.0], [149.0, 157.0, 159.0]]).into_dyn();
     assert_ne!(printed, z);
-    let mut rolled = direct.correlate(&x, &reversed)?;
-    if rolled != printed {
-        rolled = direct.convolve(&x, &y)?;
-    }
-    assert_eq!(rolled.sum(), printed.sum());
+    assert_eq!(direct.correlate(&x, &reversed)?, printed);
     Ok(())
 }
 
@@ -76,7 +72,7 @@ fn a2_gradients_of_the_sum_of_squares() -> Result<()> {
     let x = arr2(&[[2.0, 3.0, 5.0], [4.0, 5.0, 6.0]]);
     let y = arr1(&[7.0, 11.0, 13.0]);
     let dz = circular_correlate(&x, &y)?.mapv(|z| 2.0 * z);
-    let (dx, dy) = circular_correlate_backward(&x, &y, &dz)?;
+    let (dx, dy) = circular_correlate_vjp(&x, &y, &dz)?;
     let expected = arr2(&[[6332.0, 6388.0, 6500.0], [9554.0, 9610.0, 9666.0]]);
     assert_eq!(dx, expected.into_dyn());
     assert_eq!(dy, arr1(&[6650.0, 6730.0, 6770.0]).into_dyn());
@@ -95,9 +91,9 @@ fn a3_through_spectra_with_gradients_and_odd_lengths() -> Result<()> {
     ]);
     let z = fft.correlate(&x, &y)?;
     assert!(distance(&z, &expected.into_dyn()) < 1e-12);
-    let (dx, dy) = fft.apply_backward(CircularOperation::Correlate, &x, &y, &z)?;
+    let (dx, dy) = fft.apply_vjp(CircularOperation::Correlate, &x, &y, &z)?;
     let direct = Circular::default().method(CircularMethod::Direct);
-    let (exact_dx, exact_dy) = direct.apply_backward(CircularOperation::Correlate, &x, &y, &z)?;
+    let (exact_dx, exact_dy) = direct.apply_vjp(CircularOperation::Correlate, &x, &y, &z)?;
     assert!(distance(&dx, &exact_dx) < 1e-10 && distance(&dy, &exact_dy) < 1e-10);
     Ok(())
 }
@@ -341,7 +337,7 @@ fn several_axes_agree_and_are_adjoint(
         // <dz, op(x', y)> = <dx, x'> and <dz, op(x, y')> = <dy, y'>, real parts of both
         let dz = array::<Complex<f64>>(z.shape(), rng);
         for circular in [direct, fft] {
-            let (dx, dy) = circular.apply_backward(operation, &x, &y, &dz)?;
+            let (dx, dy) = circular.apply_vjp(operation, &x, &y, &dz)?;
             let (u, v) = (array(x.shape(), rng), array(y.shape(), rng));
             let along_x = inner(&dz, &circular.apply(operation, &u, &y)?);
             let along_y = inner(&dz, &circular.apply(operation, &x, &v)?);
@@ -360,7 +356,7 @@ fn one_vector_against_a_long_batch_sums_in_a_fixed_order() -> Result<()> {
     for operation in OPERATIONS {
         let by = |method| {
             let circular = Circular::default().method(method);
-            circular.apply_backward(operation, &x, &y, &dz)
+            circular.apply_vjp(operation, &x, &y, &dz)
         };
         let (fft, direct) = (by(CircularMethod::Fft)?, by(CircularMethod::Direct)?);
         assert!(distance(&fft.0, &direct.0) < 1e-11);
@@ -448,7 +444,7 @@ fn nonsense_is_refused() -> Result<()> {
     argument(Circular::over(&[]).convolve(&x, &x));
     argument(Circular::over(&[isize::MIN]).convolve(&x, &x));
     shape(Circular::over(&[-2]).convolve(&Array2::zeros((2, 3)), &x));
-    shape(circular_convolve_backward(&x, &x, &y).map(|(dx, _)| dx));
+    shape(circular_convolve_vjp(&x, &x, &y).map(|(dx, _)| dx));
     shape(involution(&empty));
     shape(periodic_sum(&empty, 2));
     argument(periodic_sum(&x, 0));

@@ -149,7 +149,7 @@ fn d1_gradients_are_adjoint() -> Result<()> {
             let convolution = FiniteConvolution::new(0.3, rule)?;
             let (f, g) = (normal(&[3, n], rng), normal(&[n], rng));
             let dz = normal(&[3, n], rng);
-            let (df, dg) = convolution.apply_backward(&f, &g, &dz)?;
+            let (df, dg) = convolution.apply_vjp(&f, &g, &dz)?;
             let (u, v) = (normal(&[3, n], rng), normal(&[n], rng));
             let along_f = inner(&dz, &convolution.apply(&u, &g)?);
             let along_g = inner(&dz, &convolution.apply(&f, &v)?);
@@ -160,7 +160,7 @@ fn d1_gradients_are_adjoint() -> Result<()> {
     let complex = |rng: &mut Rng| normal(&[9], rng).mapv(|re| Complex::new(re, 1.0 - re * re));
     let (f, g, dz, u) = (complex(rng), complex(rng), complex(rng), complex(rng));
     let convolution = FiniteConvolution::new(0.3, Rule::Simpson)?;
-    let (df, _) = convolution.apply_backward(&f, &g, &dz)?;
+    let (df, _) = convolution.apply_vjp(&f, &g, &dz)?;
     let along = inner(&dz, &convolution.apply(&u, &g)?);
     assert!((along - inner(&df, &u)).abs() < 1e-11);
     Ok(())
@@ -188,11 +188,7 @@ fn d1_nonsense_is_refused() {
     ));
     let trapezoid = FiniteConvolution::new(1.0, Rule::Trapezoid).unwrap();
     shape(trapezoid.with_error(&x, &x).map(|e| e.value));
-    shape(
-        trapezoid
-            .apply_backward(&x, &x, &arr1(&[1.0]))
-            .map(|(df, _)| df),
-    );
+    shape(trapezoid.apply_vjp(&x, &x, &arr1(&[1.0])).map(|(df, _)| df));
 }
 
 fn gauss(x: f64, mean: f64, sigma: f64) -> f64 {
@@ -342,7 +338,7 @@ fn d2_the_gradient_is_the_transposed_operator() -> Result<()> {
         for smear in operators {
             let (f, dz) = (normal(&[3, 60], rng), normal(&[3, 60], rng));
             let forward = inner(&dz, &smear.apply(&f)?);
-            let backward = inner(&smear.apply_backward(&dz)?, &f);
+            let backward = inner(&smear.apply_vjp(&dz)?, &f);
             assert!((forward - backward).abs() < 1e-10);
         }
     }

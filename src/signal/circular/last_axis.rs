@@ -107,7 +107,7 @@ where
 ///
 /// # Errors
 /// As [`circular_convolve`].
-pub fn circular_convolve_backward<S, A, B, C, D, E, F>(
+pub fn circular_convolve_vjp<S, A, B, C, D, E, F>(
     x: &ArrayBase<A, D>,
     y: &ArrayBase<B, E>,
     dz: &ArrayBase<C, F>,
@@ -121,30 +121,30 @@ where
     E: Dimension,
     F: Dimension,
 {
-    Circular::default().apply_backward(CircularOperation::Convolve, x, y, dz)
+    Circular::default().apply_vjp(CircularOperation::Convolve, x, y, dz)
 }
 
 /// The gradients of [`circular_correlate`] in `x` and `y`: `correlate(dz, y)` and
 /// `convolve(dz, x)`, summed over what was broadcast.
 ///
 /// # Shapes
-/// As [`circular_convolve_backward`].
+/// As [`circular_convolve_vjp`].
 ///
 /// # Errors
 /// As [`circular_convolve`].
 ///
 /// ```
 /// use ndarray::{arr1, arr2};
-/// use ndconv::signal::{circular_correlate, circular_correlate_backward};
+/// use ndconv::signal::{circular_correlate, circular_correlate_vjp};
 /// let (x, y) = (arr2(&[[2.0, 3.0, 5.0], [4.0, 5.0, 6.0]]), arr1(&[7.0, 11.0, 13.0]));
 /// // of sum(z^2)
 /// let dz = circular_correlate(&x, &y)?.mapv(|z| 2.0 * z);
-/// let (dx, dy) = circular_correlate_backward(&x, &y, &dz)?;
+/// let (dx, dy) = circular_correlate_vjp(&x, &y, &dz)?;
 /// assert_eq!(dx, arr2(&[[6332.0, 6388.0, 6500.0], [9554.0, 9610.0, 9666.0]]).into_dyn());
 /// assert_eq!(dy, arr1(&[6650.0, 6730.0, 6770.0]).into_dyn());
 /// # Ok::<(), ndconv::Error>(())
 /// ```
-pub fn circular_correlate_backward<S, A, B, C, D, E, F>(
+pub fn circular_correlate_vjp<S, A, B, C, D, E, F>(
     x: &ArrayBase<A, D>,
     y: &ArrayBase<B, E>,
     dz: &ArrayBase<C, F>,
@@ -158,5 +158,5 @@ where
     E: Dimension,
     F: Dimension,
 {
-    Circular::default().apply_backward(CircularOperation::Correlate, x, y, dz)
+    Circular::default().apply_vjp(CircularOperation::Correlate, x, y, dz)
 }
