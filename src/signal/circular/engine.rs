@@ -33,15 +33,19 @@ pub(crate) fn sums<S: Scalar>(
             out,
             direct.work(),
             |pairs, out, work| {
-                let mut sum = vec![S::zero(); len];
+                let mut partial = Vec::new();
+                let sum = match out {
+                    Some(out) => out,
+                    None => {
+                        partial.resize(len, S::zero());
+                        &mut partial
+                    }
+                };
+                sum.fill(S::zero());
                 for &(i, j) in pairs {
-                    direct.add(&a[i * len..][..len], &b[j * len..][..len], &mut sum, work);
+                    direct.add(&a[i * len..][..len], &b[j * len..][..len], sum, work);
                 }
-                match out {
-                    Some(out) => out.copy_from_slice(&sum),
-                    None => return sum,
-                }
-                Vec::new()
+                partial
             },
             |sum, out| out.copy_from_slice(sum),
         );
@@ -236,22 +240,23 @@ impl<S: Scalar> Spectral<'_, S> {
         out: Option<&mut [S]>,
         work: &mut SpectralWork<S>,
     ) -> Vec<Complex<S::Real>> {
-        work.sum.fill(Complex::zero());
-        for &(i, j) in pairs {
-            let a = self
-                .a
-                .get(i, self.transform, &mut work.a, &mut work.scratch);
-            let b = self
-                .b
-                .get(j, self.transform, &mut work.b, &mut work.scratch);
+        if pairs.is_empty() {
+            work.sum.fill(Complex::zero());
+        }
+        for (number, &(i, j)) in pairs.iter().enumerate() {
+            let scratch = &mut work.scratch;
+            let a = self.a.get(i, self.transform, &mut work.a, scratch);
+            let b = self.b.get(j, self.transform, &mut work.b, scratch);
             let factors = a.iter().zip(b);
-            let sums = work.sum.iter_mut();
-            match self.operation {
-                CircularOperation::Convolve => {
-                    sums.zip(factors).for_each(|(s, (a, b))| *s += a * b);
+            let sums = work.sum.iter_mut().zip(factors);
+            match (self.operation, number) {
+                (CircularOperation::Convolve, 0) => sums.for_each(|(s, (a, b))| *s = a * b),
+                (CircularOperation::Convolve, _) => sums.for_each(|(s, (a, b))| *s += a * b),
+                (CircularOperation::Correlate, 0) => {
+                    sums.for_each(|(s, (a, b))| *s = a.conj() * b);
                 }
-                CircularOperation::Correlate => {
-                    sums.zip(factors).for_each(|(s, (a, b))| *s += a.conj() * b);
+                (CircularOperation::Correlate, _) => {
+                    sums.for_each(|(s, (a, b))| *s += a.conj() * b);
                 }
             }
         }
