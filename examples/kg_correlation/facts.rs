@@ -136,8 +136,10 @@ impl Graph {
                     .insert(q.object);
             }
             let is_border = fact.relation == 0;
-            let keeps =
-                borders[fact.subject].min(borders[fact.object]) > if is_border { 1 } else { 0 };
+            let keeps = match is_border {
+                true => borders[fact.subject].min(borders[fact.object]) > 1,
+                false => borders[fact.subject] > 0,
+            };
             let held_out = BACKWARDS[fact.relation].1 && keeps && rng.uniform() < 0.1;
             if !held_out {
                 train.extend([fact, back]);
@@ -163,10 +165,13 @@ impl Graph {
 }
 
 impl Split {
-    /// The entities that are no true object of this question.
+    /// The entities that are no true object of this question, and not its subject: nothing here
+    /// is related to itself.
     pub fn competitors(&self, query: &Query) -> impl Iterator<Item = usize> {
         let known = self.known.get(&(query.subject, query.relation));
-        (0..self.entities).filter(move |e| known.is_none_or(|known| !known.contains(e)))
+        let subject = query.subject;
+        (0..self.entities)
+            .filter(move |e| *e != subject && known.is_none_or(|known| !known.contains(e)))
     }
 }
 

@@ -81,7 +81,8 @@ fn bounds(panel: &Panel, axis: usize) -> std::ops::Range<f64> {
     });
     match (low < high, panel.log[axis]) {
         (false, _) => 0.5..1.5,
-        (true, true) => low / 1.3..high * 1.3,
+        (true, true) if axis == 0 => low / 1.1..high * 1.1,
+        (true, true) => low / 1.5..high * 5.0, // room for the legend
         (true, false) if axis == 0 => low..high,
         (true, false) => low - 0.05 * (high - low)..high + 0.08 * (high - low),
     }
