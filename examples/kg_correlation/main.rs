@@ -30,10 +30,10 @@ use ndconv::optim::{Adam, Optimizer};
 use ndconv::{Tensor, io, loss};
 
 const DIMENSION: usize = 128;
-const EPOCHS: usize = 60;
+const EPOCHS: usize = 40;
 const BATCH: usize = 64;
-const LEARNING_RATE: f64 = 4e-3;
-const WEIGHT_DECAY: f64 = 0.3;
+const LEARNING_RATE: f64 = 1e-2;
+const WEIGHT_DECAY: f64 = 1.5;
 
 fn main() -> ExitCode {
     match run() {
@@ -64,33 +64,18 @@ fn run() -> Result<()> {
         split.test.len()
     );
 
-    let dim = std::env::var("DIM")
-        .ok()
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(DIMENSION);
-    let shape = |rows: usize| [rows, dim];
-    let init = Init::Normal((1.0 / dim as f64).sqrt());
+    let shape = |rows: usize| [rows, DIMENSION];
+    let init = Init::Normal((1.0 / DIMENSION as f64).sqrt());
     let entities = init.tensor(&shape(graph.entities.len()), DIMENSION, 1, rng)?;
     // a spectrum of mean magnitude 1, so that a query is as long as its subject
     let relations = init.tensor(&shape(graph.relations.len()), DIMENSION, 1, rng)?;
     let mut model = Hole::new(entities, relations)?;
-    let env = |k: &str, d: f64| {
-        std::env::var(k)
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(d)
-    };
-    let (rate, decay, epochs) = (
-        env("LR", LEARNING_RATE),
-        env("WD", WEIGHT_DECAY),
-        env("EP", EPOCHS as f64) as usize,
-    );
-    let mut adam = Adam::decoupled(rate, decay)?;
+    let mut adam = Adam::decoupled(LEARNING_RATE, WEIGHT_DECAY)?;
     let (mut losses, mut ranks) = (Vec::new(), Vec::new());
-    for epoch in 1..=epochs {
+    for epoch in 1..=EPOCHS {
         // to zero over the second half
-        let left = 2.0 * (epochs - epoch + 1) as f64 / epochs as f64;
-        adam.set_learning_rate(rate * left.min(1.0))?;
+        let left = 2.0 * (EPOCHS - epoch + 1) as f64 / EPOCHS as f64;
+        adam.set_learning_rate(LEARNING_RATE * left.min(1.0))?;
         let loss = train(&mut model, &mut adam, &split.train, rng)?;
         losses.push((epoch as f64, loss));
         if epoch % 10 == 0 || epoch == 1 {

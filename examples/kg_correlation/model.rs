@@ -76,14 +76,14 @@ impl Layer<f32> for Hole {
     fn forward(&self, x: &Tensor<f32>) -> Result<Tensor<f32>> {
         let [s, r] = self.rows(x)?;
         let query = matrix(&ops::circular_convolve(&r, &s)?)?;
-        let scores = query.dot(&matrix(&self.entities)?.t()) / temperature();
+        let scores = query.dot(&matrix(&self.entities)?.t()) / TEMPERATURE;
         Tensor::from_array(&scores)
     }
 
     fn backward(&self, x: &Tensor<f32>, dy: &Tensor<f32>) -> Result<Gradients<f32>> {
         let [subjects, relations] = self.numbers(x)?;
         let [s, r] = self.rows(x)?;
-        let dy = matrix(dy)? / temperature();
+        let dy = matrix(dy)? / TEMPERATURE;
         let entities = matrix(&self.entities)?;
         let query = matrix(&ops::circular_convolve(&r, &s)?)?;
         let mut d_entities = dy.t().dot(&query);
@@ -129,11 +129,4 @@ impl Layer<f32> for Hole {
             ("relations".into(), &mut self.relations),
         ]
     }
-}
-
-fn temperature() -> f32 {
-    std::env::var("TEMP")
-        .ok()
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(TEMPERATURE)
 }

@@ -189,15 +189,17 @@ impl Geometry {
         shape: &[usize],
         elements: Vec<S>,
     ) -> Result<ArrayD<S>> {
+        let wrong = |e: ndarray::ShapeError| Error::shape("circular result", "a shape", e);
         let order = self.order();
+        if order.is_sorted() {
+            return ArrayD::from_shape_vec(IxDyn(shape), elements).map_err(wrong);
+        }
         let natural = self.shape(operand);
         let moved: Vec<usize> = order.iter().map(|&a| natural[a]).collect();
         let mut back = vec![0; order.len()];
-        order
-            .iter()
-            .enumerate()
-            .for_each(|(to, &from)| back[from] = to);
-        let wrong = |e: ndarray::ShapeError| Error::shape("circular result", "a shape", e);
+        for (to, &from) in order.iter().enumerate() {
+            back[from] = to;
+        }
         let array = ArrayD::from_shape_vec(IxDyn(&moved), elements).map_err(wrong)?;
         let array = array.permuted_axes(back);
         let array = array.as_standard_layout().into_owned();
