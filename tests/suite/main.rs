@@ -2,3 +2,4 @@
 
 mod golden;
 mod shape_table;
+mod signal;
