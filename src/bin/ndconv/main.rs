@@ -1,8 +1,7 @@
 //! The `ndconv` command line: one module per subcommand, each with a `run` that writes to an
 //! [`Output`](output::Output) and says how it went.
 
-#![allow(dead_code)]
-
+mod check;
 mod devices;
 mod exit;
 mod output;
@@ -26,6 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Args),
     Devices(devices::Args),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -34,6 +34,7 @@ enum Command {
 impl Command {
     fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
         match self {
+            Command::Check(args) => args.run(out),
             Command::Devices(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
