@@ -1,13 +1,12 @@
 """Convolutions side by side with SciPy, in one run: `python benches/peers/scipy_conv.py`.
 
 Builds the bench program of this crate, then alternates between the two on every problem and prints
-the best median of each. SciPy runs the function that a user would call; its transforms get
+the best time of each (a busy machine disturbs that least). SciPy runs the function that a user would call; its transforms get
 `workers=2` (pocketfft). Both use two threads: set RAYON_NUM_THREADS=2 on a larger machine.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -42,14 +41,14 @@ def build():
     return found[-1]
 
 
-def median(call):
+def best(call):
     call()
     times, start = [], time.perf_counter()
     while len(times) < 5 or (time.perf_counter() - start < 0.3 and len(times) < 2000):
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return min(times)
 
 
 def main():
@@ -68,7 +67,7 @@ def main():
             seconds, _, chosen = peer.stdout.readline().partition(" ")
             ours.append(float(seconds))
             with scipy.fft.set_workers(2):
-                theirs.append(median(lambda: scipy_call(a, b, mode=mode)))
+                theirs.append(best(lambda: scipy_call(a, b, mode=mode)))
         ratio = min(theirs) / min(ours)
         below += ratio < wanted
         name = f"{function} {dtype} {mode} {text(n)} * {text(k)} {method}"

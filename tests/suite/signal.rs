@@ -1,5 +1,7 @@
 //! Convolution mathematics: other libraries' numbers, the requirement rows, and properties.
 
+#[cfg(feature = "cli")]
+mod cli;
 mod errors;
 mod golden;
 mod properties;
