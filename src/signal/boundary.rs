@@ -103,26 +103,39 @@ impl Margin {
 /// Where every position of the extended signal comes from, row by row.
 struct Sources {
     dims: Vec<usize>,
-    /// Per axis; the last axis has the run in the middle that is a copy.
-    positions: Vec<Vec<Option<usize>>>,
-    margins: Vec<Margin>,
+    /// Of all axes but the last.
+    outer: Vec<Vec<Option<usize>>>,
+    boundary: Boundary,
+    /// Of the last axis.
+    margin: Margin,
 }
 
 impl Sources {
     fn new(dims: &[usize], margins: &[Margin], boundary: Boundary) -> Self {
-        let positions = dims.iter().zip(margins).map(|(&n, &margin)| {
+        let last = dims.len() - 1;
+        let outer = dims[..last].iter().zip(margins).map(|(&n, &margin)| {
             let at = |i| boundary.source(i as isize - margin.before, n);
             (0..margin.of(n)).map(at).collect()
         });
         Sources {
             dims: dims.to_vec(),
-            positions: positions.collect(),
-            margins: margins.to_vec(),
+            outer: outer.collect(),
+            boundary,
+            margin: margins[last],
         }
     }
 
+    fn rows(&self) -> usize {
+        self.outer.iter().map(Vec::len).product()
+    }
+
     fn row(&self) -> usize {
-        self.positions.last().map_or(1, Vec::len)
+        self.margin.of(self.dims[self.dims.len() - 1])
+    }
+
+    fn column(&self, i: usize) -> Option<usize> {
+        let n = self.dims[self.dims.len() - 1];
+        self.boundary.source(i as isize - self.margin.before, n)
     }
 
     /// First element of the source row behind row `index` of the extended signal.
@@ -130,7 +143,7 @@ impl Sources {
         let last = self.dims.len() - 1;
         let (mut offset, mut pitch) = (0, self.dims[last]);
         for axis in (0..last).rev() {
-            let positions = &self.positions[axis];
+            let positions = &self.outer[axis];
             offset += positions[index % positions.len()]? * pitch;
             index /= positions.len();
             pitch *= self.dims[axis];
@@ -141,7 +154,7 @@ impl Sources {
     /// The run of a row that is the source row as it stands: where, from where, how long.
     fn run(&self) -> (usize, usize, usize) {
         let last = self.dims.len() - 1;
-        let Margin { before, .. } = self.margins[last];
+        let Margin { before, .. } = self.margin;
         let (to, from) = (before.max(0) as usize, (-before).max(0) as usize);
         let room = self.row().saturating_sub(to);
         let len = self.dims[last].saturating_sub(from).min(room);
@@ -160,7 +173,6 @@ pub(crate) fn extend_into<S: Scalar>(
     let sources = Sources::new(dims, margins, boundary);
     let constant = boundary.constant();
     let (to, from, len) = sources.run();
-    let columns = sources.positions.last().map_or(&[][..], Vec::as_slice);
     for (index, row) in target.chunks_mut(sources.row().max(1)).enumerate() {
         let Some(start) = sources.source_row(index) else {
             row.fill(constant);
@@ -168,7 +180,9 @@ pub(crate) fn extend_into<S: Scalar>(
         };
         row[to..to + len].copy_from_slice(&x[start + from..start + from + len]);
         for i in (0..to).chain(to + len..row.len()) {
-            row[i] = columns[i].map_or(constant, |column| x[start + column]);
+            row[i] = sources
+                .column(i)
+                .map_or(constant, |column| x[start + column]);
         }
     }
 }
@@ -204,20 +218,17 @@ pub(crate) fn extend_adjoint<S: Scalar>(
     boundary: Boundary,
 ) -> Vec<S> {
     let sources = Sources::new(dims, margins, boundary);
-    let rows: usize =
-        sources.positions.iter().map(Vec::len).product::<usize>() / sources.row().max(1);
     let size: usize = dims.iter().product();
-    let extended = rows * sources.row();
+    let extended = sources.rows() * sources.row();
     let batch = dy.len().checked_div(extended).unwrap_or(0);
     let mut dx = vec![S::zero(); batch * size];
-    let columns = sources.positions.last().map_or(&[][..], Vec::as_slice);
     for (dy, dx) in dy.chunks(extended.max(1)).zip(dx.chunks_mut(size.max(1))) {
         for (index, row) in dy.chunks(sources.row()).enumerate() {
             let Some(start) = sources.source_row(index) else {
                 continue;
             };
-            for (&value, column) in row.iter().zip(columns) {
-                if let Some(column) = column {
+            for (i, &value) in row.iter().enumerate() {
+                if let Some(column) = sources.column(i) {
                     dx[start + column] += value;
                 }
             }

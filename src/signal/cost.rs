@@ -74,6 +74,9 @@ impl fmt::Display for Choice {
     }
 }
 
+/// Products up to which [`Method::Auto`] always adds them up.
+const SMALL: f64 = 4096.0;
+
 /// Seconds, measured on two cores of a server processor with AVX-512, single precision.
 mod measured {
     /// A call of the engine.
@@ -85,7 +88,7 @@ mod measured {
     /// A call of a transform.
     pub const TRANSFORM: f64 = 1.0e-6;
     /// A real element of a transform, per doubling of its length, one thread.
-    pub const ELEMENT: f64 = 3.0e-10;
+    pub const ELEMENT: f64 = 1.5e-10;
     /// Handing work to a second thread.
     pub const THREADS: f64 = 6.0e-6;
 }
@@ -165,7 +168,12 @@ pub(crate) fn choose<S: Scalar>(p: &Linear) -> Choice {
         false => f64::INFINITY,
     };
     let mut method = Method::Direct;
-    let mut best = direct;
+    // so small that exact sums are worth more than a microsecond
+    let mut best = if products <= SMALL && p.rank() <= 4 {
+        0.0
+    } else {
+        direct
+    };
     // one block is the plain method with a longer way round
     for (other, seconds) in [(Method::Fft, fft), (Method::OverlapAdd, overlap_add)] {
         if seconds < best && !(other == Method::OverlapAdd && blocks <= 1.0) {

@@ -236,7 +236,6 @@ impl<S: Scalar> Clone for Plan<S> {
 /// Working memory of one thread for one plan.
 pub(crate) struct Work<S: Scalar> {
     pub signal: Vec<S>,
-    pub spectrum: Vec<Complex<S::Real>>,
     scratch: Vec<Complex<S::Real>>,
 }
 
@@ -272,7 +271,6 @@ impl<S: Scalar> Plan<S> {
     pub(crate) fn work(&self) -> Work<S> {
         Work {
             signal: vec![S::zero(); self.n],
-            spectrum: vec![Complex::zero(); self.bins()],
             scratch: vec![Complex::zero(); self.transform.scratch()],
         }
     }
@@ -283,10 +281,10 @@ impl<S: Scalar> Plan<S> {
             .forward(&mut work.signal, spectrum, &mut work.scratch);
     }
 
-    /// `work.spectrum` to `work.signal`, without the `1 / n`; the spectrum is destroyed.
-    pub(crate) fn inverse_work(&self, work: &mut Work<S>) {
+    /// `spectrum` to `work.signal`, without the `1 / n`; the spectrum is destroyed.
+    pub(crate) fn inverse_into(&self, spectrum: &mut [Complex<S::Real>], work: &mut Work<S>) {
         self.transform
-            .inverse(&mut work.spectrum, &mut work.signal, &mut work.scratch);
+            .inverse(spectrum, &mut work.signal, &mut work.scratch);
     }
 
     /// `1 / n`.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex;
 
 use super::align::Region;
-use super::fft::Plan;
+use super::fft::{Plan, Work};
 use super::scalar::Scalar;
 use crate::element::Element;
 use crate::error::Result;
@@ -32,6 +32,7 @@ pub(crate) struct Grid<S: Scalar> {
 pub(crate) struct Space<S: Scalar> {
     pub spectrum: Vec<Complex<S::Real>>,
     other: Vec<Complex<S::Real>>,
+    work: Option<Work<S>>,
 }
 
 impl<S: Scalar> Space<S> {
@@ -39,6 +40,7 @@ impl<S: Scalar> Space<S> {
         Space {
             spectrum: Vec::new(),
             other: Vec::new(),
+            work: None,
         }
     }
 }
@@ -60,9 +62,10 @@ impl<S: Scalar> Grid<S> {
         let rows: usize = outer.iter().product();
         let bins = self.last.bins();
         space.spectrum.resize(rows * bins, Complex::zero());
-        each_chunk(
+        each_chunk_with(
             &mut space.spectrum,
             bins,
+            &mut space.work,
             || self.last.work(),
             |work, row, spectrum| {
                 work.signal[..n].copy_from_slice(&x[row * n..(row + 1) * n]);
@@ -148,22 +151,24 @@ impl<S: Scalar> Grid<S> {
         };
         let total: f64 = self.lens.iter().map(|&n| n as f64).product();
         let scale = <S::Real as Element>::from_f64(1.0 / total);
-        let source = std::mem::take(&mut space.spectrum);
-        each_chunk(
-            out,
-            len,
-            || self.last.work(),
-            |work, row, out| {
-                work.spectrum
-                    .copy_from_slice(&source[row * bins..(row + 1) * bins]);
-                self.last.inverse_work(work);
-                let kept = &work.signal[start as usize..];
-                out.iter_mut()
-                    .zip(kept)
-                    .for_each(|(o, v)| *o = v.scale(scale));
-            },
-        );
-        space.spectrum = source;
+        let finish = |work: &mut Work<S>, (out, row): (&mut [S], &mut [Complex<S::Real>])| {
+            self.last.inverse_into(row, work);
+            let kept = &work.signal[start as usize..];
+            out.iter_mut()
+                .zip(kept)
+                .for_each(|(o, v)| *o = v.scale(scale));
+        };
+        let len = len.max(1);
+        if out.len() < PARALLEL || out.len() <= len {
+            let work = space.work.get_or_insert_with(|| self.last.work());
+            let rows = out.chunks_mut(len).zip(space.spectrum.chunks_mut(bins));
+            rows.for_each(|row| finish(work, row));
+        } else {
+            let rows = out
+                .par_chunks_mut(len)
+                .zip(space.spectrum.par_chunks_mut(bins));
+            rows.for_each_init(|| self.last.work(), finish);
+        }
     }
 }
 
@@ -174,11 +179,22 @@ pub(crate) fn each_chunk<T: Send, W>(
     memory: impl Fn() -> W + Sync + Send,
     work: impl Fn(&mut W, usize, &mut [T]) + Sync + Send,
 ) {
+    each_chunk_with(data, len, &mut None, memory, work);
+}
+
+/// [`each_chunk`] with memory that the calling thread keeps.
+fn each_chunk_with<T: Send, W>(
+    data: &mut [T],
+    len: usize,
+    kept: &mut Option<W>,
+    memory: impl Fn() -> W + Sync + Send,
+    work: impl Fn(&mut W, usize, &mut [T]) + Sync + Send,
+) {
     let len = len.max(1);
     if data.len() < PARALLEL || data.len() <= len {
-        let mut memory = memory();
+        let memory = kept.get_or_insert_with(memory);
         for (index, chunk) in data.chunks_mut(len).enumerate() {
-            work(&mut memory, index, chunk);
+            work(memory, index, chunk);
         }
     } else {
         data.par_chunks_mut(len)

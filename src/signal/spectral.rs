@@ -12,6 +12,9 @@ use super::linear::{Linear, Shared};
 use super::scalar::{Real, Scalar};
 use crate::error::Result;
 
+/// Elements from which a second thread is worth waking.
+const PARALLEL: usize = 1 << 14;
+
 /// The transform length that keeps the region clean: what wraps around lands outside of it.
 pub(crate) fn transform_len(n: usize, k: usize, region: Region) -> usize {
     let (start, end) = (region.start as usize, region.start as usize + region.len);
@@ -28,10 +31,15 @@ pub(crate) fn whole<S: Scalar>(p: &Linear, a: &[S], b: &[S]) -> Result<Vec<S>> {
     let mut out = vec![S::zero(); p.batch * size];
     if p.batch == 1 {
         let (mut x, mut y) = (Space::new(), Space::new());
-        rayon::join(
-            || grid.forward(a, &p.n, &mut x),
-            || grid.forward(b, &p.k, &mut y),
-        );
+        if lens.iter().product::<usize>() < PARALLEL {
+            grid.forward(a, &p.n, &mut x);
+            grid.forward(b, &p.k, &mut y);
+        } else {
+            rayon::join(
+                || grid.forward(a, &p.n, &mut x),
+                || grid.forward(b, &p.k, &mut y),
+            );
+        }
         multiply(&mut x.spectrum, &y.spectrum);
         grid.inverse(&mut x, &p.region, &mut out);
         return Ok(out);
@@ -86,14 +94,15 @@ pub(crate) fn overlap<S: Scalar>(p: &Linear, a: &[S], b: &[S]) -> Result<Vec<S>>
     } else {
         p.batch
     };
-    let spectra: Vec<Space<S>> = (0..kernels)
-        .into_par_iter()
-        .map(|i| {
-            let mut space = Space::new();
-            grid.forward(&b[i * k..(i + 1) * k], &p.k, &mut space);
-            space
-        })
-        .collect();
+    let spectrum = |i: usize| {
+        let mut space = Space::new();
+        grid.forward(&b[i * k..(i + 1) * k], &p.k, &mut space);
+        space
+    };
+    let spectra: Vec<Space<S>> = match kernels {
+        1 => vec![spectrum(0)],
+        _ => (0..kernels).into_par_iter().map(spectrum).collect(),
+    };
     let blocks = Blocks {
         p,
         grid,
@@ -118,7 +127,7 @@ pub(crate) fn overlap<S: Scalar>(p: &Linear, a: &[S], b: &[S]) -> Result<Vec<S>>
         let kernel = &spectra[if kernels == 1 { 0 } else { *i }].spectrum;
         blocks.slab(signal, kernel, *s, out, memory);
     };
-    if size * p.batch < 1 << 12 {
+    if size * p.batch < PARALLEL {
         let mut memory = Memory::new();
         tasks.iter_mut().for_each(|task| run(&mut memory, task));
     } else {

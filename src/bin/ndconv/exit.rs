@@ -47,6 +47,14 @@ pub fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "error: {line}"); // nobody is left to tell if this fails
 }
 
+/// What is wrong with a file, naming it once.
+pub fn about(path: &std::path::Path, error: &ndconv::Error) -> String {
+    match error {
+        ndconv::Error::Io { .. } | ndconv::Error::Format { .. } => error.to_string(),
+        _ => format!("{}: {error}", path.display()),
+    }
+}
+
 /// The exit code of a subcommand's result.
 pub fn with(result: Result<Outcome, Failure>) -> ExitCode {
     match result {

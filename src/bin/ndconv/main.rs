@@ -1,13 +1,17 @@
 //! The `ndconv` command line: one module per subcommand, each with a `run` that writes to an
 //! [`Output`](output::Output) and says how it went.
 
-#![allow(dead_code)]
-
+mod array;
+mod check;
+mod convolve;
 mod devices;
 mod exit;
+mod image;
 mod output;
+mod progress;
 mod shell;
 mod table;
+mod xcorr;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Args),
+    Convolve(convolve::Convolve),
+    Correlate(convolve::Correlate),
+    Xcorr(xcorr::Args),
     Devices(devices::Args),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -34,6 +42,10 @@ enum Command {
 impl Command {
     fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
         match self {
+            Command::Check(args) => args.run(out),
+            Command::Convolve(args) => args.run(out),
+            Command::Correlate(args) => args.run(out),
+            Command::Xcorr(args) => args.run(out),
             Command::Devices(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),

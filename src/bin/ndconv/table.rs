@@ -17,6 +17,10 @@ impl Cell {
         let text = printable(text.as_ref()).into_owned();
         Cell { text, tone }
     }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
 }
 
 impl<S: AsRef<str>> From<S> for Cell {
@@ -55,35 +59,59 @@ impl Table {
 
     /// Writes heading and rows.
     pub fn print(&self, out: &mut Output) -> io::Result<()> {
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            let heading = self.columns[column].0.chars().count();
-            cells
-                .map(|cell| cell.text.chars().count())
-                .fold(heading, usize::max)
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|column| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.width()).fold(0, usize::max)
+            })
+            .collect();
+        let stream = Stream::begin(&self.columns, &widths, out)?;
+        self.rows.iter().try_for_each(|row| stream.row(row, out))
+    }
+}
+
+/// A table whose rows are written as they come, under widths that are known before.
+pub struct Stream {
+    columns: Vec<(usize, Align)>,
+}
+
+impl Stream {
+    /// Writes the heading; a column is at least as wide as its name.
+    pub fn begin(
+        columns: &[(&'static str, Align)],
+        widths: &[usize],
+        out: &mut Output,
+    ) -> io::Result<Self> {
+        let column = |((name, align), width): (&(&str, Align), &usize)| {
+            (name.chars().count().max(*width), *align)
         };
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        let heading = self.columns.iter().map(|(name, _)| *name);
-        let heading: Vec<Cell> = heading.map(|n| Cell::toned(Tone::Heading, n)).collect();
-        for row in std::iter::once(&heading).chain(&self.rows) {
-            let mut line = String::new();
-            let mut spaces = 0; // written when a cell follows, so that no line ends in spaces
-            for ((cell, width), (_, align)) in row.iter().zip(&widths).zip(&self.columns) {
-                let rest = width - cell.text.chars().count();
-                let (before, after) = match align {
-                    Align::Left => (0, rest),
-                    Align::Right => (rest, 0),
-                };
-                if !cell.text.is_empty() {
-                    line.extend(std::iter::repeat_n(' ', spaces + before));
-                    line += &out.paint(cell.tone, &cell.text);
-                    spaces = after + 2;
-                } else {
-                    spaces += width + 2;
-                }
+        let stream = Stream {
+            columns: columns.iter().zip(widths).map(column).collect(),
+        };
+        let names = columns.iter().map(|(name, _)| *name);
+        let heading: Vec<Cell> = names.map(|n| Cell::toned(Tone::Heading, n)).collect();
+        stream.row(&heading, out)?;
+        Ok(stream)
+    }
+
+    /// Writes one row.
+    pub fn row(&self, cells: &[Cell], out: &mut Output) -> io::Result<()> {
+        let mut line = String::new();
+        let mut spaces = 0; // written when a cell follows, so that no line ends in spaces
+        for (cell, (width, align)) in cells.iter().zip(&self.columns) {
+            let rest = width.saturating_sub(cell.width());
+            let (before, after) = match align {
+                Align::Left => (0, rest),
+                Align::Right => (rest, 0),
+            };
+            if cell.text.is_empty() {
+                spaces += width + 2;
+            } else {
+                line.extend(std::iter::repeat_n(' ', spaces + before));
+                line += &out.paint(cell.tone, &cell.text);
+                spaces = after + 2;
             }
-            out.line(&line)?;
         }
-        Ok(())
+        out.line(&line)
     }
 }
