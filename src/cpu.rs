@@ -3,6 +3,7 @@
 //! Everything here is written once for rank 4; lower ranks come with unit axes in front.
 //! Shapes were checked by `ops`.
 
+pub(crate) mod circular;
 pub(crate) mod conv;
 pub(crate) mod loss;
 mod output;

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use crate::cpu::{MicroKernel, Passes};
 use crate::error::{Error, Result};
+use crate::signal::Scalar;
 
 /// The name of an [`Element`] type at run time.
 ///
@@ -189,7 +190,12 @@ macro_rules! alike {
 /// assert_eq!(mean(&[1.0f32, 3.0]), 2.0);
 /// ```
 pub trait Accumulator:
-    Element<Acc = Self> + num_traits::Float + num_traits::NumAssign + std::iter::Sum + MicroKernel
+    Element<Acc = Self>
+    + Scalar<Real = Self>
+    + num_traits::Float
+    + num_traits::NumAssign
+    + std::iter::Sum
+    + MicroKernel
 {
 }
 

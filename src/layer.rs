@@ -5,6 +5,7 @@
 
 mod activation;
 mod builder;
+mod circular;
 mod conv;
 mod dense;
 mod pool;
@@ -12,6 +13,7 @@ mod sequential;
 
 pub use activation::{Dropout, Flatten, Softmax};
 pub use builder::ConvBuilder;
+pub use circular::CircularConv;
 pub use conv::{
     Conv, Conv1d, Conv2d, Conv3d, Conv4d, ConvTranspose, ConvTranspose1d, ConvTranspose2d,
     ConvTranspose3d, ConvTranspose4d,

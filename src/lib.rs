@@ -55,6 +55,7 @@ mod problem;
 pub mod remap;
 mod rules;
 mod shape;
+pub mod signal;
 mod tensor;
 
 pub use axis::{Axis, PaddingMode};

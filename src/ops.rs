@@ -4,11 +4,16 @@
 //! number of threads. The `_into` forms write into a tensor that the caller keeps, and can add to
 //! what it holds ([`Write::Accumulate`]).
 
+mod circular;
 pub mod loss;
 mod pointwise;
 mod pool;
 mod step;
 
+pub(crate) use circular::{circular, circular_gradient_in_x, circular_gradient_in_y};
+pub use circular::{
+    circular_convolve, circular_convolve_backward, circular_correlate, circular_correlate_backward,
+};
 pub use pointwise::{Activation, activate, activate_backward, dropout, softmax, softmax_backward};
 pub(crate) use pointwise::{Lanes, cast, expect_like};
 pub use pool::{avg_pool, avg_pool_backward, max_pool, max_pool_backward};

@@ -6,10 +6,13 @@
 //! users asked for, `nonsense`, `arbitrary` and `refused` through what must come back as an error.
 
 mod arbitrary;
+mod arrays;
 #[cfg(feature = "cli")]
 mod bench;
 mod case;
 mod cases;
+mod circular;
+mod circular_properties;
 #[cfg(feature = "cli")]
 mod cli;
 mod data;
@@ -31,6 +34,8 @@ mod rank_four;
 mod refused;
 mod repeatable;
 mod requirements;
+mod sampled;
 mod shape_table;
+mod signal;
 mod tensors;
 mod training;

@@ -1,13 +1,18 @@
 //! The `ndconv` command line: one module per subcommand, each with a `run` that writes to an
 //! [`Output`](output::Output) and says how it went.
 
+mod array;
 mod bench;
 mod check;
+mod convolve;
 mod devices;
 mod exit;
+mod image;
 mod output;
+mod progress;
 mod shell;
 mod table;
+mod xcorr;
 
 use std::process::ExitCode;
 
@@ -28,6 +33,9 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Bench(bench::Args),
+    Convolve(convolve::Convolve),
+    Correlate(convolve::Correlate),
+    Xcorr(xcorr::Args),
     Devices(devices::Args),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -38,6 +46,9 @@ impl Command {
         match self {
             Command::Check(args) => args.run(out),
             Command::Bench(args) => args.run(out),
+            Command::Convolve(args) => args.run(out),
+            Command::Correlate(args) => args.run(out),
+            Command::Xcorr(args) => args.run(out),
             Command::Devices(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
