@@ -149,6 +149,16 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// What this layer becomes in a net that slides over larger inputs
+    /// ([`crate::remap::make_convolutional`]), for an input of shape `x` in memory order that was
+    /// not flattened; `None` for a layer that slides as it is.
+    ///
+    /// # Errors
+    /// A shape that the layer does not take.
+    fn sliding(&self, _x: &[usize], _layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
+        Ok(None)
+    }
+
     /// Chooses between training and use.
     fn set_mode(&mut self, _mode: Mode) {}
 }
