@@ -6,15 +6,21 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use crate::Element;
-use crate::axis::PaddingMode;
+use crate::axis::{Axis, PaddingMode};
 use crate::error::{Error, Result};
 use crate::io::TensorFile;
 use crate::layer::{AvgPool, Conv, ConvTranspose, Dense, Layer, MaxPool};
 use crate::pool_problem::PoolParams;
-use crate::problem::{ConvParams, Padding};
+use crate::problem::{ConvParams, ConvProblem, Padding};
 use crate::remap::WeightKind;
 use crate::rules::{Rules, TransposedSize};
 use crate::tensor::Tensor;
+
+/// A padded input of so many elements is made without asking how large the input is.
+const MOST_PADDED: usize = 1 << 24;
+
+/// A window is walked through tap by tap, and no tensor of the file vouches for its size.
+const LONGEST_WINDOW: usize = 1 << 20;
 
 /// What a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,10 +188,25 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    fn pool_params<const N: usize>(&self) -> Result<PoolParams<N>> {
-        let kernel_size = self
-            .sizes("kernel_size")?
-            .ok_or_else(|| self.malformed("kernel_size", "one size per spatial axis"))?;
+    /// Without a `kernel_size` the window is as large as the taps of a tensor `w`, or as the whole
+    /// input where there is none.
+    fn pool_params<T: Element, const N: usize>(
+        &self,
+        x: &[usize],
+        weight: Option<Tensor<T>>,
+    ) -> Result<PoolParams<N>> {
+        let kernel_size = match self.sizes("kernel_size")? {
+            Some(kernel_size) => kernel_size,
+            None => {
+                let shape = weight.map_or_else(|| x.to_vec(), |w| w.shape().to_vec());
+                let taps = shape.get(2..).and_then(|taps| taps.try_into().ok());
+                taps.ok_or_else(|| self.malformed("kernel_size", "one size per spatial axis"))?
+            }
+        };
+        if let Some(size) = kernel_size.iter().find(|&&size| size > LONGEST_WINDOW) {
+            let reason = format!("a pooling window of {size} positions: at most {LONGEST_WINDOW}");
+            return Err(Error::format(self.path, reason));
+        }
         Ok(PoolParams {
             kernel_size,
             stride: self.sizes("stride")?.unwrap_or([1; N]),
@@ -196,17 +217,17 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The layer of this case, of rank `N`, for an input of `in_channels`.
+    /// The layer of this case, of rank `N`, for an input of shape `x`, channels first.
     pub fn layer<T: Element, const N: usize>(
         &self,
         op: Op,
-        in_channels: usize,
+        x: &[usize],
         weight: Option<Tensor<T>>,
         bias: Option<Tensor<T>>,
     ) -> Result<Box<dyn Layer<T>>> {
         let missing = || Error::format(self.path, "there is no tensor w");
         let groups = match (op, self.value("groups")) {
-            (Op::DepthwiseConv, None) => in_channels,
+            (Op::DepthwiseConv, None) => x.get(1).copied().unwrap_or(0),
             (_, None) => 1,
             (_, Some(value)) => {
                 size(&value).ok_or_else(|| self.malformed("groups", "a whole number"))?
@@ -214,12 +235,12 @@ impl<'a> Metadata<'a> {
         };
         let padding = self.padding::<N>()?;
         Ok(match op {
-            Op::Conv | Op::DepthwiseConv => Box::new(Conv::<T, N>::new(
-                weight.ok_or_else(missing)?,
-                bias,
-                self.params(groups)?,
-                self.rules(&padding, false)?,
-            )?),
+            Op::Conv | Op::DepthwiseConv => {
+                let (weight, params) = (weight.ok_or_else(missing)?, self.params(groups)?);
+                let rules = self.rules(&padding, false)?;
+                self.check_padded(&rules.problem(x, weight.shape(), &params)?)?;
+                Box::new(Conv::<T, N>::new(weight, bias, params, rules)?)
+            }
             Op::ConvTranspose => Box::new(ConvTranspose::<T, N>::new(
                 weight.ok_or_else(missing)?,
                 bias,
@@ -231,9 +252,28 @@ impl<'a> Metadata<'a> {
                 },
             )?),
             Op::Dense => Box::new(Dense::with_weights(weight.ok_or_else(missing)?, bias)?),
-            Op::MaxPool => Box::new(MaxPool::<N>::with_params(self.pool_params()?)),
-            Op::AvgPool => Box::new(AvgPool::<N>::with_params(self.pool_params()?)),
+            Op::MaxPool => Box::new(MaxPool::<N>::with_params(self.pool_params(x, weight)?)),
+            Op::AvgPool => Box::new(AvgPool::<N>::with_params(self.pool_params(x, weight)?)),
         })
+    }
+
+    /// Padding modes other than zeros make the padded input, whose size no tensor of the file
+    /// vouches for.
+    fn check_padded<const N: usize>(&self, p: &ConvProblem<N>) -> Result<()> {
+        let sizes = |spatial: &dyn Fn(&Axis) -> usize| {
+            let spatial = p.axes().iter().map(spatial);
+            [p.batch(), p.in_channels()]
+                .into_iter()
+                .chain(spatial)
+                .fold(1usize, usize::saturating_mul)
+        };
+        let padded = sizes(&|axis| usize::try_from(axis.padded()).unwrap_or(usize::MAX));
+        let given = sizes(&|axis| axis.input);
+        if p.padding_mode() == PaddingMode::Zeros || padded / 64 <= given.max(MOST_PADDED / 64) {
+            return Ok(());
+        }
+        let reason = format!("the padding makes {padded} elements of the {given} of x: too many");
+        Err(Error::format(self.path, reason))
     }
 }
 

@@ -66,7 +66,9 @@ pub struct StoredType(pub(crate) safetensors::Dtype);
 impl StoredType {
     /// The type to compute in, for a float type that there is.
     pub fn float(self) -> Option<DType> {
-        DType::ALL.into_iter().find(|d| d.in_safetensors() == self.0)
+        DType::ALL
+            .into_iter()
+            .find(|d| d.in_safetensors() == self.0)
     }
 
     /// Bits of an element.
@@ -238,12 +240,14 @@ impl Archive {
             head if head.starts_with(npy::MAGIC) => {
                 (Format::Npy, vec![npy::read(&source, "array")?])
             }
-            [.., b'{'] if head.len() == 9 => {
-                (Format::Safetensors, safetensors_file::read(&source, &mut metadata)?)
-            }
-            _ if extension == "safetensors" => {
-                (Format::Safetensors, safetensors_file::read(&source, &mut metadata)?)
-            }
+            [.., b'{'] if head.len() == 9 => (
+                Format::Safetensors,
+                safetensors_file::read(&source, &mut metadata)?,
+            ),
+            _ if extension == "safetensors" => (
+                Format::Safetensors,
+                safetensors_file::read(&source, &mut metadata)?,
+            ),
             [0x80, 2..=5, ..] => return Err(source.error(torch::OLD)),
             _ if extension == "onnx" || matches!(head.first(), Some(8)) => {
                 (Format::Onnx, onnx::read(&source)?)
@@ -290,12 +294,18 @@ impl Archive {
         found.ok_or_else(|| {
             let last = |n: &str| n.rsplit(['.', '/']).next().unwrap_or(n).to_string();
             let alike = |t: &&StoredTensor| t.name.contains(name) || last(&t.name) == last(name);
-            let some: Vec<&str> = self.tensors.iter().filter(alike).map(|t| t.name()).collect();
+            let some: Vec<&str> = self
+                .tensors
+                .iter()
+                .filter(alike)
+                .map(|t| t.name())
+                .collect();
             let some = match some.as_slice() {
                 [] => String::new(),
                 some => format!("; there is {}", some[..some.len().min(6)].join(", ")),
             };
-            self.source.error(format!("there is no tensor {name}{some}"))
+            self.source
+                .error(format!("there is no tensor {name}{some}"))
         })
     }
 
@@ -345,7 +355,10 @@ impl Archive {
     pub fn tensor<T: Element>(&self, name: &str) -> Result<Tensor<T>> {
         let tensor = self.find(name)?;
         let Some(dtype) = tensor.dtype.float() else {
-            let reason = format!("{name} holds {}; f16, bf16, f32, f64 are computed with", tensor.dtype);
+            let reason = format!(
+                "{name} holds {}; f16, bf16, f32, f64 are computed with",
+                tensor.dtype
+            );
             return Err(self.source.error(reason));
         };
         let bytes = self.read(tensor)?;
@@ -361,7 +374,10 @@ pub(crate) fn inflate(stream: &Source, skip: usize, count: usize, what: &str) ->
     let skipped = std::io::copy(&mut (&mut decoder).take(skip as u64), &mut std::io::sink());
     let mut data = Vec::new();
     let ended = skipped.map_err(malformed)? < skip as u64;
-    decoder.take(count as u64).read_to_end(&mut data).map_err(malformed)?;
+    decoder
+        .take(count as u64)
+        .read_to_end(&mut data)
+        .map_err(malformed)?;
     if ended || data.len() < count {
         return Err(stream.error(format!("{what}: the compressed data ends early")));
     }

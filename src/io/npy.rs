@@ -49,22 +49,31 @@ impl Header {
             let quoted = [format!("'{key}'"), format!("\"{key}\"")];
             let after = quoted.iter().find_map(|k| text.split_once(k.as_str()));
             let (_, rest) = after.ok_or_else(missing)?;
-            rest.trim_start().strip_prefix(':').map(str::trim_start).ok_or_else(missing)
+            rest.trim_start()
+                .strip_prefix(':')
+                .map(str::trim_start)
+                .ok_or_else(missing)
         };
         let descr = value("descr")?;
         let descr = match descr.chars().next() {
             Some(quote @ ('\'' | '"')) => descr[1..].split_once(quote).map(|(d, _)| d),
             _ => None,
         };
-        let descr = descr.ok_or_else(|| wrong("'descr' is not text: structured arrays are not read"))?;
-        let (dtype, big_endian) = element(descr)
-            .ok_or_else(|| wrong(&format!("elements {descr:?} are not of a type that is read")))?;
+        let descr =
+            descr.ok_or_else(|| wrong("'descr' is not text: structured arrays are not read"))?;
+        let (dtype, big_endian) = element(descr).ok_or_else(|| {
+            wrong(&format!(
+                "elements {descr:?} are not of a type that is read"
+            ))
+        })?;
         let fortran = match value("fortran_order")? {
             v if v.starts_with("True") => true,
             v if v.starts_with("False") => false,
             _ => return Err(wrong("'fortran_order' is neither True nor False")),
         };
-        let shape = value("shape")?.strip_prefix('(').and_then(|s| s.split_once(')'));
+        let shape = value("shape")?
+            .strip_prefix('(')
+            .and_then(|s| s.split_once(')'));
         let (shape, _) = shape.ok_or_else(|| wrong("'shape' is not a tuple"))?;
         let sizes = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
         let sizes: Result<Vec<usize>, _> = sizes.map(|s| s.trim_end_matches('L').parse()).collect();

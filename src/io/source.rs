@@ -121,10 +121,12 @@ impl Source {
         self.check(offset, len, what)?;
         let size = usize::try_from(len).map_err(|_| self.error(format!("{what}: too long")))?;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| Error::OutOfMemory {
-            what: what.to_string(),
-            requested: size,
-        })?;
+        bytes
+            .try_reserve_exact(size)
+            .map_err(|_| Error::OutOfMemory {
+                what: what.to_string(),
+                requested: size,
+            })?;
         match &self.bytes {
             Bytes::Memory(all) => {
                 let start = (self.start + offset) as usize;
@@ -168,7 +170,9 @@ impl Read for SourceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let source = &self.source;
         let left = source.len.saturating_sub(self.position);
-        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         let start = source.start + self.position.min(source.len);
         let count = match &source.bytes {
             Bytes::Memory(all) => {
@@ -223,7 +227,8 @@ impl<'a> Cursor<'a> {
 
     pub fn error(&self, reason: impl std::fmt::Display) -> Error {
         let at = self.base + self.position as u64;
-        self.source.error(format!("{} at byte {at}: {reason}", self.what))
+        self.source
+            .error(format!("{} at byte {at}: {reason}", self.what))
     }
 
     pub fn left(&self) -> usize {
@@ -234,7 +239,10 @@ impl<'a> Cursor<'a> {
         let end = self.position.checked_add(count);
         let taken = end.and_then(|end| self.bytes.get(self.position..end));
         let Some(taken) = taken else {
-            return Err(self.error(format!("cut off: {count} bytes needed, {} left", self.left())));
+            return Err(self.error(format!(
+                "cut off: {count} bytes needed, {} left",
+                self.left()
+            )));
         };
         self.position += count;
         Ok(taken)

@@ -85,7 +85,9 @@ fn members(source: &Source) -> Result<Vec<Member>> {
 /// Reads a zip file as what its members make it.
 pub(super) fn read(source: &Source) -> Result<(Format, Vec<StoredTensor>)> {
     let members = members(source)?;
-    let pickle = members.iter().find_map(|m| m.name.strip_suffix("/data.pkl"));
+    let pickle = members
+        .iter()
+        .find_map(|m| m.name.strip_suffix("/data.pkl"));
     if let Some(folder) = pickle {
         return Ok((Format::Torch, torch::read(source, &members, folder)?));
     }
@@ -97,7 +99,8 @@ pub(super) fn read(source: &Source) -> Result<(Format, Vec<StoredTensor>)> {
         .filter_map(|m| m.name.strip_suffix(".npy").map(|n| (n, m)));
     let tensors: Vec<StoredTensor> = arrays.map(|(n, m)| m.npy(n)).collect::<Result<_>>()?;
     if tensors.is_empty() && !members.is_empty() {
-        let reason = "a zip file of no known kind: it has no .npy arrays, data.pkl or model.weights.h5";
+        let reason =
+            "a zip file of no known kind: it has no .npy arrays, data.pkl or model.weights.h5";
         return Err(source.error(reason));
     }
     Ok((Format::Npz, tensors))

@@ -92,6 +92,17 @@ impl Rearrangement {
         })
     }
 
+    /// The same elements of the part of a flat source that they come from, and where it begins.
+    pub(crate) fn trimmed(mut self) -> (usize, Self) {
+        let elements: usize = self.shape().iter().product();
+        let reach = |p: &Piece| (p.size.max(1) - 1) * p.stride.unsigned_abs();
+        let last: usize = self.axes.iter().flatten().map(reach).sum();
+        let begin = std::mem::take(&mut self.offset);
+        self.reach = if elements == 0 { 0 } else { last + 1 };
+        self.source = vec![self.reach];
+        (begin, self)
+    }
+
     /// The shape that it is applied to.
     pub fn source_shape(&self) -> &[usize] {
         &self.source

@@ -122,24 +122,31 @@ def hdf5_files():
             values = ramp((20, 30)).astype("<f4")
             file.create_dataset("contiguous", data=values)
             file.create_dataset("gzip", data=values, chunks=(8, 7), compression="gzip")
-            file.create_dataset("shuffled", data=values, chunks=(8, 7), compression="gzip", shuffle=True, fletcher32=True)
-            file.create_dataset("chunked", data=values, chunks=(20, 10))
-            file.create_dataset("one_chunk", data=values, chunks=(20, 30))
-            file.create_dataset("growing", data=values, chunks=(8, 7), maxshape=(None, 30))
-            file.create_dataset("big_endian", data=values.astype(">f8"))
-            file.create_dataset("half", data=values.astype("<f2"))
-            file.create_dataset("scalar", data=np.float32(1.5))
-            file.create_dataset("whole", data=np.arange(4, dtype="<i8"))
-            partial = file.create_dataset("partial", (20, 30), "<f4", chunks=(8, 7), fillvalue=2.5)
+            file.create_dataset("one_chunk", data=values, chunks=(20, 30), compression="gzip")
+            more = file.create_group("more")
+            filters = {"compression": "gzip", "shuffle": True, "fletcher32": True}
+            more.create_dataset("shuffled", data=values, chunks=(8, 7), **filters)
+            more.create_dataset("chunked", data=values, chunks=(20, 10))
+            partial = more.create_dataset("partial", (20, 30), "<f4", chunks=(8, 7), fillvalue=2.5)
             partial[0:8, 0:7] = values[0:8, 0:7]
-            group = file.create_group("group/deep")
-            for i in range(12):
-                group.create_dataset(f"tensor_{i:02}", data=ramp((i + 1,)).astype("<f4"))
+            more.create_dataset("unwritten", (3, 2), "<f4")
+            file.create_dataset("types/big_endian", data=values.astype(">f8"))
+            file.create_dataset("types/half", data=values.astype("<f2"))
+            file.create_dataset("types/scalar", data=np.float32(1.5))
+            file.create_dataset("types/whole", data=np.arange(4, dtype="<i8"))
+            file.create_dataset("types/flag", data=np.array([True, False]))
+            file.create_dataset("types/text", data="not a tensor")
+            file["again"] = file["types/half"]
+            file["soft"] = h5py.SoftLink("/types/half")
             compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             compact.set_layout(h5py.h5d.COMPACT)
             space = h5py.h5s.create_simple((3, 2))
             dataset = h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, compact)
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, ramp((3, 2)).astype("<f4"))
+            if version == "earliest":
+                file.create_dataset("growing", data=values, chunks=(8, 7), maxshape=(None, 30))
+                for i in range(40):
+                    file.create_dataset(f"group/deep/tensor_{i:02}", data=ramp((i + 1,)).astype("<f4"))
 
 
 def onnx_files():

@@ -1,0 +1,78 @@
+//! `ndconv devices`: what this build can run on, here.
+
+use ndconv::Device;
+use serde_json::json;
+
+use crate::exit::{Failure, Outcome};
+use crate::output::Output;
+use crate::table::{Align, Table};
+
+/// List what this build can run on: processor, instruction levels, threads, GPUs.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  ndconv devices
+  ndconv devices --json")]
+pub struct Args {
+    /// Print JSON in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The crate features that this program was built with.
+const FEATURES: &[&str] = &["cli"];
+
+impl Args {
+    pub fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
+        let version = env!("CARGO_PKG_VERSION");
+        let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+        let (instructions, threads) = (instruction_levels(), rayon::current_num_threads());
+        let (gpu, why_not) = Device::cuda_or_cpu(0);
+        let why_not = why_not.map(|e| e.to_string());
+
+        if self.json {
+            out.json(&json!({
+                "version": version,
+                "target": target,
+                "features": FEATURES,
+                "cpu": { "instructions": instructions, "threads": threads },
+                "cuda": { "available": why_not.is_none(), "reason": why_not },
+            }))?;
+            return Ok(Outcome::Done);
+        }
+        out.line(&format!(
+            "ndconv {version}, {target}, features {}",
+            FEATURES.join(" ")
+        ))?;
+        let mut table = Table::new(&[("device", Align::Left), ("what", Align::Left)]);
+        let levels = match instructions.is_empty() {
+            true => "portable code".to_string(),
+            false => instructions.join(" "),
+        };
+        table.row(["cpu".into(), format!("{threads} threads, {levels}").into()]);
+        match why_not {
+            None => table.row([gpu.to_string().into(), "available".into()]),
+            Some(reason) => table.row(["cuda".into(), format!("not available: {reason}").into()]),
+        }
+        table.print(out)?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// The vector instructions of this processor that an engine could use, oldest first.
+pub fn instruction_levels() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    macro_rules! look_for {
+        ($detected:ident: $($name:tt)*) => {
+            $(if std::arch::$detected!($name) {
+                found.push($name);
+            })*
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    look_for!(is_x86_feature_detected: "sse4.2" "avx" "f16c" "fma" "avx2" "avx512f" "avx512bw"
+        "avx512vl" "avx512vnni" "avx512bf16" "avx512fp16");
+    #[cfg(target_arch = "aarch64")]
+    look_for!(is_aarch64_feature_detected: "neon" "fp16" "bf16" "i8mm" "sve" "sve2");
+    found
+}
