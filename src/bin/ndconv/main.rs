@@ -4,7 +4,9 @@
 mod check;
 mod devices;
 mod exit;
+mod inspect;
 mod output;
+mod remap;
 mod shell;
 mod table;
 
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Devices(devices::Args),
+    Inspect(inspect::Args),
+    Remap(remap::Args),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -36,6 +40,8 @@ impl Command {
         match self {
             Command::Check(args) => args.run(out),
             Command::Devices(args) => args.run(out),
+            Command::Inspect(args) => args.run(out),
+            Command::Remap(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }
