@@ -5,10 +5,12 @@
 
 pub(crate) mod conv;
 pub(crate) mod loss;
+mod output;
 pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
+mod simd;
 pub(crate) mod step;
 mod strides;
 

@@ -25,6 +25,7 @@ pub use sequential::{Sequential, Summary, SummaryRow, Tape};
 
 use std::fmt;
 
+use crate::device::Device;
 use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
@@ -157,6 +158,29 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
     /// A shape that the layer does not take.
     fn sliding(&self, _x: &[usize], _layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
         Ok(None)
+    }
+
+    /// Moves the parameters to a device; on an error the layer is unchanged.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or what the device reports.
+    ///
+    /// ```
+    /// use ndconv::{Device, init::Rng, layer::{Dense, Layer}};
+    /// let mut dense = Dense::<f32>::new(3, 2, &mut Rng::new(0))?;
+    /// let (device, _why_not_cuda) = Device::cuda_or_cpu(0);
+    /// dense.move_to(&device)?;
+    /// assert_eq!(dense.weight().device(), device);
+    /// # Ok::<(), ndconv::Error>(())
+    /// ```
+    fn move_to(&mut self, device: &Device) -> Result<()> {
+        let parameters = self.parameters();
+        let moved = parameters.iter().map(|(_, p)| p.to_device(device));
+        let moved = moved.collect::<Result<Vec<_>>>()?;
+        for ((_, parameter), tensor) in self.parameters_mut().into_iter().zip(moved) {
+            *parameter = tensor;
+        }
+        Ok(())
     }
 
     /// Chooses between training and use.

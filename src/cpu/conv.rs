@@ -1,123 +1,168 @@
-//! placeholder engine
-use super::strides::{Strides, unravel};
+//! The three contractions of a convolution on the CPU.
+//!
+//! `fprop` and `dgrad` are [`stencil`]s computed as implicit matrix products ([`gemm`]), `wgrad` is
+//! a product whose reduction runs over images and positions ([`wgrad`]), and convolutions of one
+//! channel a group have kernels without a reduction over channels ([`depthwise`]).
+//!
+//! Every result element is a fixed sequence of operations: neither the number of threads nor the
+//! order in which they finish can change a bit.
+
+mod depthwise;
+mod gemm;
+#[cfg(test)]
+mod naive;
+mod pack;
+mod scratch;
+mod split;
+mod stencil;
+#[cfg(test)]
+mod tests;
+mod tiling;
+mod wgrad;
+mod window;
+
+pub use super::simd::MicroKernel;
+pub use scratch::Scratch;
+
+use super::output::Output;
+use super::simd::Level;
+use super::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::{Layouts, Write};
 use crate::problem::ConvProblem;
+use crate::shape::Layout;
+use stencil::Roles;
 
-/// The register-blocked inner product that the engine is built on.
-pub trait MicroKernel {}
-impl MicroKernel for f32 {}
-impl MicroKernel for f64 {}
-
-fn walk(
-    p: &ConvProblem<4>,
-    mut f: impl FnMut(usize, usize, usize, usize, [usize; 4], [usize; 4], [usize; 4]),
-) {
-    let (pix, taps): (usize, usize) = (
-        p.output().iter().product(),
-        p.kernel_size().iter().product(),
-    );
-    let (cg, kg) = (p.in_channels() / p.groups(), p.out_channels() / p.groups());
-    for n in 0..p.batch() {
-        for k in 0..p.out_channels() {
-            for o in 0..pix {
-                for c in 0..cg {
-                    for t in 0..taps {
-                        let (op, tp) = (unravel(o, p.output()), unravel(t, p.kernel_size()));
-                        let mut i = [0; 4];
-                        if (0..4).all(|a| {
-                            p.axes()[a]
-                                .input_index(op[a], tp[a])
-                                .map(|v| i[a] = v)
-                                .is_some()
-                        }) {
-                            f(n, k, c, k / kg * cg + c, op, tp, i);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-fn strides(p: &ConvProblem<4>, l: Layouts) -> (Strides, Strides, Strides) {
-    (
-        Strides::new(l.activation, p.in_channels(), p.input()),
-        Strides::new(l.weight, p.in_channels() / p.groups(), p.kernel_size()),
-        Strides::new(l.activation, p.out_channels(), p.output()),
-    )
-}
-fn finish<T: Element>(acc: Vec<T::Acc>, out: &mut [T], write: Write) {
-    for (o, a) in out.iter_mut().zip(acc) {
-        *o = T::from_acc(match write {
-            Write::Overwrite => a,
-            Write::Accumulate => a + o.to_acc(),
-        });
-    }
-}
+/// `y` from `x` and `w`, and the bias of the output channels.
 pub(crate) fn fprop<T: Element>(
     p: &ConvProblem<4>,
-    l: Layouts,
+    layouts: Layouts,
     x: &[T],
     w: &[T],
     bias: Option<&[T]>,
     y: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let (xs, ws, ys) = strides(p, l);
-    let mut acc = vec![T::Acc::default(); y.len()];
-    walk(p, |n, k, c, ch, o, t, i| {
-        acc[n * ys.outer + k * ys.channel + ys.at(o)] +=
-            x[n * xs.outer + ch * xs.channel + xs.at(i)].to_acc()
-                * w[k * ws.outer + c * ws.channel + ws.at(t)].to_acc()
-    });
-    if let Some(b) = bias {
-        for (j, a) in acc.iter_mut().enumerate() {
-            *a += b[j / ys.channel % p.out_channels()].to_acc();
-        }
-    }
-    finish(acc, y, write);
-    Ok(())
+    fprop_at(Level::best(), p, layouts, (x, w, bias), y, write)
 }
+
+/// `dx` from `dy` and `w`, and a bias of the input channels.
 pub(crate) fn dgrad<T: Element>(
     p: &ConvProblem<4>,
-    l: Layouts,
+    layouts: Layouts,
     dy: &[T],
     w: &[T],
     bias: Option<&[T]>,
     dx: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let (xs, ws, ys) = strides(p, l);
-    let mut acc = vec![T::Acc::default(); dx.len()];
-    walk(p, |n, k, c, ch, o, t, i| {
-        acc[n * xs.outer + ch * xs.channel + xs.at(i)] +=
-            dy[n * ys.outer + k * ys.channel + ys.at(o)].to_acc()
-                * w[k * ws.outer + c * ws.channel + ws.at(t)].to_acc()
-    });
-    if let Some(b) = bias {
-        for (j, a) in acc.iter_mut().enumerate() {
-            *a += b[j / xs.channel % p.in_channels()].to_acc();
-        }
-    }
-    finish(acc, dx, write);
-    Ok(())
+    dgrad_at(Level::best(), p, layouts, (dy, w, bias), dx, write)
 }
+
+/// `dw` from `x` and `dy`.
 pub(crate) fn wgrad<T: Element>(
     p: &ConvProblem<4>,
-    l: Layouts,
+    layouts: Layouts,
     x: &[T],
     dy: &[T],
     dw: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let (xs, ws, ys) = strides(p, l);
-    let mut acc = vec![T::Acc::default(); dw.len()];
-    walk(p, |n, k, c, ch, o, t, i| {
-        acc[k * ws.outer + c * ws.channel + ws.at(t)] +=
-            dy[n * ys.outer + k * ys.channel + ys.at(o)].to_acc()
-                * x[n * xs.outer + ch * xs.channel + xs.at(i)].to_acc()
-    });
-    finish(acc, dw, write);
-    Ok(())
+    wgrad_at(Level::best(), p, layouts, (x, dy), dw, write)
+}
+
+fn fprop_at<T: Element>(
+    level: Level,
+    p: &ConvProblem<4>,
+    layouts: Layouts,
+    (x, w, bias): (&[T], &[T], Option<&[T]>),
+    y: &mut [T],
+    write: Write,
+) -> Result<()> {
+    let [_, ws, _] = strides(p, layouts);
+    let job = gemm::Job {
+        level,
+        roles: forward_roles(p, layouts),
+        stencils: stencil::fprop(p, &ws),
+        source: x,
+        weight: w,
+        bias,
+        target: Output::new(y),
+        write,
+        layout: layouts.activation,
+    };
+    job.run()
+}
+
+fn dgrad_at<T: Element>(
+    level: Level,
+    p: &ConvProblem<4>,
+    layouts: Layouts,
+    (dy, w, bias): (&[T], &[T], Option<&[T]>),
+    dx: &mut [T],
+    write: Write,
+) -> Result<()> {
+    let [_, ws, _] = strides(p, layouts);
+    let job = gemm::Job {
+        level,
+        roles: forward_roles(p, layouts).backward(),
+        stencils: stencil::dgrad(p, &ws),
+        source: dy,
+        weight: w,
+        bias,
+        target: Output::new(dx),
+        write,
+        layout: layouts.activation,
+    };
+    job.run()
+}
+
+fn wgrad_at<T: Element>(
+    level: Level,
+    p: &ConvProblem<4>,
+    layouts: Layouts,
+    (x, dy): (&[T], &[T]),
+    dw: &mut [T],
+    write: Write,
+) -> Result<()> {
+    let [.., ws, _] = strides(p, layouts);
+    let job = wgrad::Job {
+        level,
+        roles: forward_roles(p, layouts),
+        stencil: stencil::wgrad(p, &ws),
+        layouts,
+        x,
+        dy,
+    };
+    job.run(dw, write)
+}
+
+/// What fprop reads and writes.
+fn forward_roles(p: &ConvProblem<4>, layouts: Layouts) -> Roles {
+    let [xs, ws, ys] = strides(p, layouts);
+    Roles {
+        batch: p.batch(),
+        groups: p.groups(),
+        source_channels: p.in_channels() / p.groups(),
+        target_channels: p.out_channels() / p.groups(),
+        source: xs,
+        target: ys,
+        source_size: p.input(),
+        target_size: p.output(),
+        weight_group: p.out_channels() / p.groups() * ws.outer,
+        weight_target: ws.outer,
+        weight_source: ws.channel,
+        taps_contiguous: layouts.weight == Layout::ChannelsFirst,
+    }
+}
+
+/// Of `x`, `w` and `y`.
+fn strides(p: &ConvProblem<4>, layouts: Layouts) -> [Strides; 3] {
+    let channels = p.in_channels() / p.groups();
+    [
+        Strides::new(layouts.activation, p.in_channels(), p.input()),
+        Strides::new(layouts.weight, channels, p.kernel_size()),
+        Strides::new(layouts.activation, p.out_channels(), p.output()),
+    ]
 }

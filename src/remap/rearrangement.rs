@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use ndarray::{ArrayD, IxDyn};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::shape::check_elements;
@@ -249,6 +250,20 @@ impl Rearrangement {
         let begin = target.len();
         target.resize(begin + range.len() * width, 0);
         let target = &mut target[begin..];
+        // pieces of whole rows, so that each is copied in tiles
+        const PIECE: usize = 1 << 18;
+        let row = self.coalesced().last().map_or(1, |row| row.size.max(1));
+        let piece = row * (PIECE / row).max(1);
+        let pieces = target.par_chunks_mut((piece * width).max(1)).enumerate();
+        pieces.for_each(|(i, target)| {
+            let begin = range.start + i * piece;
+            let part = begin..range.end.min(begin + piece);
+            self.gather_piece(source, width, part, target);
+        });
+        Ok(())
+    }
+
+    fn gather_piece(&self, source: &[u8], width: usize, range: Range<usize>, target: &mut [u8]) {
         match width {
             1 => self.gather_words::<1>(source, range, target),
             2 => self.gather_words::<2>(source, range, target),
@@ -265,7 +280,6 @@ impl Rearrangement {
                 });
             }
         }
-        Ok(())
     }
 
     fn gather_words<const W: usize>(&self, source: &[u8], range: Range<usize>, target: &mut [u8]) {

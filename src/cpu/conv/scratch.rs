@@ -1,0 +1,63 @@
+//! Tile-sized memory, one set a thread, kept between calls: fresh pages cost more than the work.
+
+use crate::cpu::simd::{Place, Plan};
+use crate::error::{Error, Result};
+
+/// The buffers of one thread.
+#[derive(Default)]
+pub struct Scratch<A> {
+    pub(super) a: Buffer<A>,
+    pub(super) b: Buffer<A>,
+    pub(super) c: Buffer<A>,
+    pub(super) plan: Plan,
+    pub(super) places: Vec<Place>,
+    pub(super) offsets: Vec<usize>,
+}
+
+/// Memory aligned to cache lines, which only grows.
+#[derive(Default)]
+pub(super) struct Buffer<A>(Vec<A>);
+
+const LINE: usize = 64;
+
+impl<A: Copy + Default> Buffer<A> {
+    /// `len` elements of any value.
+    pub fn take(&mut self, len: usize) -> Result<&mut [A]> {
+        take(&mut self.0, len)
+    }
+}
+
+/// `len` elements of any value at the start of a cache line.
+pub(super) fn take<A: Copy + Default>(buffer: &mut Vec<A>, len: usize) -> Result<&mut [A]> {
+    let padded = len.saturating_add(LINE);
+    if buffer.len() < padded {
+        let more = padded - buffer.len();
+        buffer
+            .try_reserve_exact(more)
+            .map_err(|_| out_of_memory::<A>(padded))?;
+        buffer.resize(padded, A::default());
+    }
+    let skip = buffer.as_ptr().align_offset(LINE).min(LINE);
+    Ok(&mut buffer[skip..skip + len])
+}
+
+fn out_of_memory<A>(elements: usize) -> Error {
+    Error::OutOfMemory {
+        what: "a convolution's workspace".into(),
+        requested: elements.saturating_mul(size_of::<A>()),
+    }
+}
+
+/// A zeroed vector.
+pub(super) fn zeros<A: Copy + Default>(len: usize) -> Result<Vec<A>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len)
+        .map_err(|_| out_of_memory::<A>(len))?;
+    vec.resize(len, A::default());
+    Ok(vec)
+}
+
+/// A product of sizes; what does not fit cannot be allocated either.
+pub(super) fn product(sizes: &[usize]) -> usize {
+    sizes.iter().fold(1, |p, &s| p.saturating_mul(s))
+}

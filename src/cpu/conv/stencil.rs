@@ -1,0 +1,219 @@
+//! The geometry that fprop and dgrad share.
+//!
+//! ```text
+//! target[n, m, base + j * step] = sum over c, tap of W[m, c, tap] * source[n, c, j * pace + offset]
+//! ```
+//!
+//! fprop is one such stencil. dgrad is one for every residue of the input position modulo the
+//! stride: there `i + padding.0 - t * dilation` must be divisible by the stride, so a residue has
+//! its own taps, and no tap is visited in vain.
+
+use crate::axis::Axis;
+use crate::cpu::strides::{Strides, unravel};
+use crate::problem::ConvProblem;
+
+/// What is read and written, and where, for either pass.
+#[derive(Clone, Copy)]
+pub(super) struct Roles {
+    pub batch: usize,
+    pub groups: usize,
+    /// Channels of a group.
+    pub source_channels: usize,
+    pub target_channels: usize,
+    pub source: Strides,
+    pub target: Strides,
+    /// Spatial sizes.
+    pub source_size: [usize; 4],
+    pub target_size: [usize; 4],
+    /// Steps in the weight from one group, target channel, source channel to the next.
+    pub weight_group: usize,
+    pub weight_target: usize,
+    pub weight_source: usize,
+    /// Whether the taps of a channel are next to each other in the weight.
+    pub taps_contiguous: bool,
+}
+
+impl Roles {
+    /// What dgrad reads and writes, from those of fprop.
+    pub fn backward(self) -> Self {
+        Roles {
+            source_channels: self.target_channels,
+            target_channels: self.source_channels,
+            source: self.target,
+            target: self.source,
+            source_size: self.target_size,
+            target_size: self.source_size,
+            weight_target: self.weight_source,
+            weight_source: self.weight_target,
+            ..self
+        }
+    }
+}
+
+/// One axis of a [`Stencil`].
+#[derive(Clone, Debug)]
+struct Line {
+    count: usize,
+    base: usize,
+    step: usize,
+    pace: usize,
+    /// (tap, offset)
+    taps: Vec<(usize, isize)>,
+}
+
+impl Line {
+    fn forward(axis: &Axis) -> Self {
+        Line {
+            count: axis.output,
+            base: 0,
+            step: 1,
+            pace: axis.stride,
+            taps: (0..axis.kernel_size)
+                .map(|t| (t, axis.position(0, t)))
+                .collect(),
+        }
+    }
+
+    /// Input positions `residue + j * stride` read output positions `j + offset`, with
+    /// `offset = (residue + padding.0 - t * dilation) / stride` where that is whole.
+    fn backward(axis: &Axis, residue: usize) -> Self {
+        let stride = axis.stride as isize;
+        let begin = residue as isize + axis.padding.0;
+        Line {
+            count: (axis.input - residue).div_ceil(axis.stride),
+            base: residue,
+            step: axis.stride,
+            pace: 1,
+            taps: (0..axis.kernel_size)
+                .map(|t| (t, begin - (t * axis.dilation) as isize))
+                .filter(|(_, distance)| distance % stride == 0)
+                .map(|(t, distance)| (t, distance / stride))
+                .collect(),
+        }
+        .reaching(axis.output)
+    }
+
+    /// Without the taps that lie outside the source at every position.
+    fn reaching(mut self, source: usize) -> Self {
+        let furthest = ((self.count - 1) * self.pace) as isize;
+        let size = source as isize;
+        let (count, pace) = (self.count as isize, self.pace as isize);
+        self.taps.retain(|&(_, offset)| {
+            if offset >= 0 {
+                offset < size
+            } else {
+                // the first position at or past 0
+                let j = (-offset + pace - 1) / pace;
+                furthest + offset >= 0 && j < count && j * pace + offset < size
+            }
+        });
+        self
+    }
+}
+
+/// One tap of a stencil.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tap {
+    /// Where its weights are, from the first of a channel pair.
+    pub weight: usize,
+    /// What is added to a source position.
+    pub offset: [isize; 4],
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Stencil {
+    pub count: [usize; 4],
+    pub base: [usize; 4],
+    pub step: [usize; 4],
+    pub pace: [usize; 4],
+    pub taps: Vec<Tap>,
+}
+
+impl Stencil {
+    fn new(lines: [&Line; 4], weight: &Strides) -> Self {
+        let taps = lines.map(|l| l.taps.len());
+        Stencil {
+            count: lines.map(|l| l.count),
+            base: lines.map(|l| l.base),
+            step: lines.map(|l| l.step),
+            pace: lines.map(|l| l.pace),
+            taps: (0..taps.iter().product())
+                .map(|flat| {
+                    let at = unravel(flat, taps);
+                    let tap = [0, 1, 2, 3].map(|a| lines[a].taps[at[a]]);
+                    Tap {
+                        weight: weight.at(tap.map(|t| t.0)),
+                        offset: tap.map(|t| t.1),
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// Positions of the target that it computes.
+    pub fn positions(&self) -> usize {
+        self.count.iter().product()
+    }
+
+    /// The position in the target of a position of the stencil.
+    pub fn target(&self, j: [usize; 4]) -> [usize; 4] {
+        [0, 1, 2, 3].map(|a| self.base[a] + j[a] * self.step[a])
+    }
+
+    /// The source coordinate that a tap reads at a position of the stencil along one axis.
+    pub fn source(&self, axis: usize, j: usize, tap: &Tap) -> isize {
+        (j * self.pace[axis]) as isize + tap.offset[axis]
+    }
+
+    /// The rows (runs along the last axis) of the positions `from..to` in row-major order:
+    /// position of the first, and length.
+    pub fn rows(&self, from: usize, to: usize) -> impl Iterator<Item = ([usize; 4], usize)> + '_ {
+        let (mut at, mut j) = (from, unravel(from, self.count));
+        std::iter::from_fn(move || {
+            (at < to).then(|| {
+                let first = j;
+                let len = (self.count[3] - j[3]).min(to - at);
+                at += len;
+                j[3] = 0;
+                for a in (0..3).rev() {
+                    j[a] += 1;
+                    if j[a] < self.count[a] {
+                        break;
+                    }
+                    j[a] = 0;
+                }
+                (first, len)
+            })
+        })
+    }
+}
+
+/// The one stencil of fprop.
+pub(super) fn fprop(p: &ConvProblem<4>, weight: &Strides) -> Vec<Stencil> {
+    let lines = p
+        .axes()
+        .map(|axis| Line::forward(&axis).reaching(axis.input));
+    vec![Stencil::new(lines.each_ref(), weight)]
+}
+
+/// The stencil of fprop with every tap, in the order of the weight, reaching or not.
+pub(super) fn wgrad(p: &ConvProblem<4>, weight: &Strides) -> Stencil {
+    let lines = p.axes().map(|axis| Line::forward(&axis));
+    Stencil::new(lines.each_ref(), weight)
+}
+
+/// The stencils of dgrad, one for every residue modulo the strides.
+pub(super) fn dgrad(p: &ConvProblem<4>, weight: &Strides) -> Vec<Stencil> {
+    let lines: [Vec<Line>; 4] = p.axes().map(|axis| {
+        (0..axis.stride.min(axis.input))
+            .map(|residue| Line::backward(&axis, residue))
+            .collect()
+    });
+    let residues = lines.each_ref().map(Vec::len);
+    (0..residues.iter().product())
+        .map(|flat| {
+            let at = unravel(flat, residues);
+            Stencil::new([0, 1, 2, 3].map(|a| &lines[a][at[a]]), weight)
+        })
+        .collect()
+}

@@ -1,0 +1,289 @@
+//! Every algorithm against the definition, on small integers, whose sums are exact in any order.
+
+use half::{bf16, f16};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::naive;
+use super::{dgrad_at, fprop_at, wgrad_at};
+use crate::cpu::simd::Level;
+use crate::element::Element;
+use crate::ops::{Layouts, Write};
+use crate::problem::{ConvParams, ConvProblem, Padding};
+use crate::shape::Layout;
+
+/// Problems small enough for the definition, with everything that a geometry can have.
+fn problem<const N: usize>(rng: &mut ChaCha8Rng) -> Option<ConvProblem<4>> {
+    let budget = [24, 9, 6, 4][N - 1];
+    let depthwise = rng.random_bool(0.3);
+    let groups = rng.random_range(1..=if depthwise { 20 } else { 3 });
+    let channels = if depthwise {
+        1
+    } else {
+        rng.random_range(1..=7)
+    };
+    let out = rng.random_range(1..=if depthwise { 3 } else { 40 });
+    let mut sizes = |range: std::ops::RangeInclusive<usize>| -> [usize; N] {
+        std::array::from_fn(|_| rng.random_range(range.clone()))
+    };
+    let (input, kernel_size) = (sizes(1..=budget), sizes(1..=4));
+    let (stride, dilation) = (sizes(1..=3), sizes(1..=2));
+    let (lo, hi) = (sizes(0..=3), sizes(0..=3));
+    let params = ConvParams {
+        stride,
+        dilation,
+        groups,
+        padding: Padding::Explicit(std::array::from_fn(|a| (lo[a], hi[a]))),
+        ..ConvParams::default()
+    };
+    let output_padding = sizes(0..=1);
+    let batch = rng.random_range(1..=3);
+    let shape = |channels: usize, spatial: [usize; N]| [&[batch, channels][..], &spatial].concat();
+    let w = [&[out * groups, channels][..], &kernel_size].concat();
+    if rng.random_bool(0.5) {
+        ConvProblem::new(&shape(channels * groups, input), &w, &params).ok()
+    } else {
+        let params = ConvParams {
+            padding: if rng.random_bool(0.5) {
+                Padding::Same
+            } else {
+                params.padding
+            },
+            ..params
+        };
+        ConvProblem::transposed(&shape(out * groups, input), &w, &params, output_padding).ok()
+    }
+    .map(|p| p.lift())
+    .filter(|p| p.flops(crate::problem::Pass::Fprop) < 400_000)
+}
+
+fn integers<T: Element>(rng: &mut ChaCha8Rng, len: usize) -> Vec<T> {
+    (0..len)
+        .map(|_| T::from_f64(f64::from(rng.random_range(-2i32..=2))))
+        .collect()
+}
+
+fn check<T: Element>(p: &ConvProblem<4>, level: Level, layouts: Layouts, rng: &mut ChaCha8Rng) {
+    let elements = |shape: Vec<usize>| shape.iter().product::<usize>();
+    let (nx, nw, ny) = (
+        elements(p.x_shape()),
+        elements(p.w_shape()),
+        elements(p.y_shape()),
+    );
+    let (x, w, dy): (Vec<T>, Vec<T>, Vec<T>) =
+        (integers(rng, nx), integers(rng, nw), integers(rng, ny));
+    check_values(p, level, layouts, (&x, &w, &dy), rng);
+    let nan = T::from_f64(f64::NAN);
+    let (mut bad_x, mut bad_dy) = (x.clone(), dy.clone());
+    bad_x[rng.random_range(0..nx)] = nan;
+    bad_dy[rng.random_range(0..ny)] = nan;
+    // NaN reaches the results whose terms have it, and those alone
+    let (mut got, mut expected) = (vec![nan; ny], vec![nan; ny]);
+    fprop_at(
+        level,
+        p,
+        layouts,
+        (&bad_x, &w, None),
+        &mut got,
+        Write::Overwrite,
+    )
+    .unwrap();
+    naive::fprop(
+        p,
+        layouts,
+        &bad_x,
+        &w,
+        None,
+        &mut expected,
+        Write::Overwrite,
+    );
+    assert!(
+        same(&got, &expected),
+        "NaN fprop {level:?} {layouts:?} {p:?}"
+    );
+    let (mut got, mut expected) = (vec![nan; nx], vec![nan; nx]);
+    dgrad_at(
+        level,
+        p,
+        layouts,
+        (&bad_dy, &w, None),
+        &mut got,
+        Write::Overwrite,
+    )
+    .unwrap();
+    naive::dgrad(
+        p,
+        layouts,
+        &bad_dy,
+        &w,
+        None,
+        &mut expected,
+        Write::Overwrite,
+    );
+    assert!(
+        same(&got, &expected),
+        "NaN dgrad {level:?} {layouts:?} {p:?}"
+    );
+    let (mut got, mut expected) = (vec![nan; nw], vec![nan; nw]);
+    wgrad_at(level, p, layouts, (&bad_x, &dy), &mut got, Write::Overwrite).unwrap();
+    naive::wgrad(p, layouts, &bad_x, &dy, &mut expected, Write::Overwrite);
+    assert!(
+        same(&got, &expected),
+        "NaN wgrad {level:?} {layouts:?} {p:?}"
+    );
+}
+
+fn same<T: Element>(got: &[T], expected: &[T]) -> bool {
+    let mut pairs = got.iter().zip(expected);
+    pairs.all(|(g, e)| g == e || g.to_f64().is_nan() && e.to_f64().is_nan())
+}
+
+fn check_values<T: Element>(
+    p: &ConvProblem<4>,
+    level: Level,
+    layouts: Layouts,
+    (x, w, dy): (&[T], &[T], &[T]),
+    rng: &mut ChaCha8Rng,
+) {
+    let (nx, nw, ny) = (x.len(), w.len(), dy.len());
+    let (write, bias) = (
+        [Write::Overwrite, Write::Accumulate][rng.random_range(0..2)],
+        rng.random_bool(0.5),
+    );
+    let biases = integers(rng, p.out_channels().max(p.in_channels()));
+    let bias_of = |channels: usize| bias.then(|| &biases[..channels]);
+    let old = |len: usize, rng: &mut ChaCha8Rng| match write {
+        Write::Overwrite => vec![T::from_f64(f64::NAN); len],
+        Write::Accumulate => integers(rng, len),
+    };
+    let context = format!(
+        "{:?} {level:?} {layouts:?} {write:?} bias {bias} {p:?}",
+        T::DTYPE
+    );
+
+    let mut got = old(ny, rng);
+    let mut expected = got.clone();
+    let operands = (x, w, bias_of(p.out_channels()));
+    fprop_at(level, p, layouts, operands, &mut got, write).unwrap();
+    naive::fprop(p, layouts, x, w, operands.2, &mut expected, write);
+    assert!(got == expected, "fprop {context}");
+
+    let mut got = old(nx, rng);
+    let mut expected = got.clone();
+    let operands = (dy, w, bias_of(p.in_channels()));
+    dgrad_at(level, p, layouts, operands, &mut got, write).unwrap();
+    naive::dgrad(p, layouts, dy, w, operands.2, &mut expected, write);
+    assert!(got == expected, "dgrad {context}");
+
+    let mut got = old(nw, rng);
+    let mut expected = got.clone();
+    wgrad_at(level, p, layouts, (x, dy), &mut got, write).unwrap();
+    naive::wgrad(p, layouts, x, dy, &mut expected, write);
+    assert!(got == expected, "wgrad {context}");
+}
+
+const LAYOUTS: [Layouts; 4] = {
+    let [first, last] = Layout::ALL;
+    const fn of(activation: Layout, weight: Layout) -> Layouts {
+        Layouts { activation, weight }
+    }
+    [
+        of(first, first),
+        of(first, last),
+        of(last, first),
+        of(last, last),
+    ]
+};
+
+#[test]
+fn equals_the_definition() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let levels = Level::available();
+    for round in 0..240 {
+        let p = match round % 4 {
+            0 => problem::<1>(&mut rng),
+            1 => problem::<2>(&mut rng),
+            2 => problem::<3>(&mut rng),
+            _ => problem::<4>(&mut rng),
+        };
+        let Some(p) = p else { continue };
+        for layouts in LAYOUTS {
+            let level = levels[rng.random_range(0..levels.len())];
+            match rng.random_range(0..4) {
+                0 => check::<f64>(&p, level, layouts, &mut rng),
+                1 => check::<f16>(&p, level, layouts, &mut rng),
+                2 => check::<bf16>(&p, level, layouts, &mut rng),
+                _ => check::<f32>(&p, level, layouts, &mut rng),
+            }
+        }
+    }
+}
+
+/// Problems with several blocks of the reduction, tiles and splits, for all algorithms.
+fn larger() -> Vec<ConvProblem<4>> {
+    let conv = |x: [usize; 4], w: [usize; 4], stride, groups| {
+        let params = ConvParams {
+            stride: [stride; 2],
+            groups,
+            padding: Padding::uniform(1),
+            ..ConvParams::default()
+        };
+        ConvProblem::<2>::new(&x, &w, &params).unwrap().lift()
+    };
+    vec![
+        conv([1, 34, 15, 17], [37, 34, 3, 3], 1, 1),
+        conv([3, 33, 9, 9], [16, 33, 3, 3], 2, 1),
+        conv([2, 1, 40, 50], [9, 1, 3, 3], 1, 1),
+        conv([2, 24, 30, 31], [24, 1, 3, 5], 1, 24),
+        conv([2, 20, 70, 9], [40, 1, 3, 3], 2, 20),
+        conv([1, 16, 40, 5], [2, 16, 4, 4], 2, 1),
+        conv([1, 1, 3, 3000], [1, 1, 1, 40], 1, 1),
+    ]
+}
+
+#[test]
+fn larger_problems_equal_the_definition() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for p in larger() {
+        for (i, layouts) in LAYOUTS.into_iter().enumerate() {
+            let levels = Level::available();
+            let level = levels[levels.len() - 1 - i % levels.len()];
+            check::<f32>(&p, level, layouts, &mut rng);
+        }
+        check::<f64>(&p, Level::best(), LAYOUTS[0], &mut rng);
+        check::<bf16>(&p, Level::best(), LAYOUTS[3], &mut rng);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for p in larger() {
+        let mut values = |shape: Vec<usize>| -> Vec<f32> {
+            let len = shape.iter().product();
+            (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+        };
+        let (x, w, dy) = (
+            values(p.x_shape()),
+            values(p.w_shape()),
+            values(p.y_shape()),
+        );
+        for layouts in LAYOUTS {
+            let results = [1, 2, 3].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().unwrap().install(|| {
+                    let (mut dx, mut dw, mut y) = (x.clone(), w.clone(), dy.clone());
+                    let (level, write) = (Level::best(), Write::Overwrite);
+                    fprop_at(level, &p, layouts, (&x, &w, None), &mut y, write).unwrap();
+                    dgrad_at(level, &p, layouts, (&dy, &w, None), &mut dx, write).unwrap();
+                    wgrad_at(level, &p, layouts, (&x, &dy), &mut dw, write).unwrap();
+                    [y, dx, dw].map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                })
+            });
+            assert!(
+                results[0] == results[1] && results[1] == results[2],
+                "{p:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Instruction sets: which one runs, and the vector operations that the kernels are written in.
+//!
+//! A kernel is an [`Op`]: one generic body over [`Vector`]. [`MicroKernel::dispatch`] runs it
+//! compiled for the level that was found at run time. `NDCONV_CPU_LEVEL` (`portable`, `avx2`,
+//! `avx512`, `neon`) lowers the level of a whole process.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+use std::thread::LocalKey;
+
+use super::conv::Scratch;
+
+mod fir;
+mod gather;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use fir::{correlate, fir_lanes, fir_positions};
+pub(crate) use gather::{Place, Plan, Rows, gather};
+pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
+
+/// An instruction set that this machine was found to have.
+///
+/// Values come from [`Level::best`] and [`Level::available`] alone, so that holding one proves
+/// that its instructions may be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code)
+)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Set {
+    fn name(self) -> &'static str {
+        match self {
+            Set::Portable => "portable",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "neon",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+        }
+    }
+}
+
+impl Level {
+    /// Every level of this machine, slowest first.
+    pub(crate) fn available() -> Vec<Level> {
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            allow(unused_mut)
+        )]
+        let mut levels = vec![Level(Set::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                levels.push(Level(Set::Avx2));
+                if is_x86_feature_detected!("avx512f") {
+                    levels.push(Level(Set::Avx512));
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            levels.push(Level(Set::Neon));
+        }
+        levels
+    }
+
+    /// The fastest level, or the one that `NDCONV_CPU_LEVEL` names if this machine has it;
+    /// decided once per process.
+    pub(crate) fn best() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let levels = Level::available();
+            let wanted = std::env::var("NDCONV_CPU_LEVEL").ok();
+            levels
+                .iter()
+                .copied()
+                .find(|level| Some(level.0.name()) == wanted.as_deref())
+                .unwrap_or(levels[levels.len() - 1])
+        })
+    }
+}
+
+/// A register of numbers.
+///
+/// # Safety
+/// The methods execute instructions of the implementor's level; the caller must hold its
+/// [`Level`]. Pointers must be valid for [`Vector::LANES`] elements, for the masked loads at the
+/// lanes of the mask only (at least one); they need no alignment.
+pub unsafe trait Vector: Copy {
+    type Scalar: Copy;
+    const LANES: usize;
+    /// Rows of the largest register tile of two vectors a row.
+    const ROWS: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn splat(value: Self::Scalar) -> Self;
+    unsafe fn load(from: *const Self::Scalar) -> Self;
+    unsafe fn store(self, to: *mut Self::Scalar);
+    /// `self * factor + sum`
+    unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self;
+    /// The lanes of `mask` from memory, the others from `self`.
+    unsafe fn load_masked(self, mask: u32, from: *const Self::Scalar) -> Self;
+    /// Lane `l` of `mask` from `from + l * step`, the others from `self`.
+    #[inline(always)]
+    unsafe fn load_strided(self, mask: u32, from: *const Self::Scalar, step: usize) -> Self {
+        // SAFETY: as this method.
+        unsafe { load_strided(self, mask, from, step) }
+    }
+}
+
+/// [`Vector::load_strided`] one lane at a time.
+///
+/// # Safety
+/// As the method.
+#[inline(always)]
+unsafe fn load_strided<V: Vector>(old: V, mask: u32, from: *const V::Scalar, step: usize) -> V {
+    const MOST: usize = 16;
+    const { assert!(V::LANES <= MOST) };
+    // SAFETY: memory at the lanes of the mask, and the level, by the trait's contract; `lanes` is
+    // at least one vector.
+    unsafe {
+        let mut lanes = [*from.wrapping_add(mask.trailing_zeros() as usize * step); MOST];
+        old.store(lanes.as_mut_ptr());
+        for (lane, to) in lanes.iter_mut().enumerate().take(V::LANES) {
+            if mask >> lane & 1 == 1 {
+                *to = *from.wrapping_add(lane * step);
+            }
+        }
+        V::load(lanes.as_ptr())
+    }
+}
+
+/// A kernel body, generic over the vector it is compiled for.
+pub trait Op<A> {
+    type Output;
+    /// # Safety
+    /// The level of `V` must be available. Implementations must be `#[inline(always)]`, or they
+    /// are not compiled for that level.
+    unsafe fn run<V: Vector<Scalar = A>>(self) -> Self::Output;
+}
+
+/// The register-blocked inner product that the engine is built on: the part of an
+/// [`Accumulator`](crate::Accumulator) that depends on the machine.
+#[doc(hidden)]
+pub trait MicroKernel: Copy {
+    /// Numbers in one vector, and rows of the largest register tile.
+    fn geometry(level: Level) -> Geometry;
+    /// Runs a kernel body compiled for `level`.
+    fn dispatch<O: Op<Self>>(level: Level, op: O) -> O::Output;
+    /// This thread's tile-sized buffers.
+    fn scratch() -> &'static LocalKey<RefCell<Scratch<Self>>>;
+    /// This thread's buffer for packed weights, kept between calls.
+    fn packed() -> &'static LocalKey<RefCell<Vec<Self>>>;
+}
+
+/// The register tile of a level.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    pub lanes: usize,
+    pub rows: usize,
+}
+
+impl Geometry {
+    fn of<V: Vector>() -> Self {
+        Geometry {
+            lanes: V::LANES,
+            rows: V::ROWS,
+        }
+    }
+}
+
+macro_rules! micro_kernel {
+    ($scalar:ident, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident) => {
+        impl MicroKernel for $scalar {
+            fn geometry(level: Level) -> Geometry {
+                match level.0 {
+                    Set::Portable => Geometry::of::<portable::$portable>(),
+                    #[cfg(target_arch = "aarch64")]
+                    Set::Neon => Geometry::of::<neon::$neon>(),
+                    #[cfg(target_arch = "x86_64")]
+                    Set::Avx2 => Geometry::of::<x86::$avx2>(),
+                    #[cfg(target_arch = "x86_64")]
+                    Set::Avx512 => Geometry::of::<x86::$avx512>(),
+                }
+            }
+
+            fn dispatch<O: Op<$scalar>>(level: Level, op: O) -> O::Output {
+                match level.0 {
+                    // SAFETY: every machine can run it.
+                    Set::Portable => unsafe { op.run::<portable::$portable>() },
+                    #[cfg(target_arch = "aarch64")]
+                    // SAFETY: a `Level` exists only where its instructions were detected.
+                    Set::Neon => unsafe { neon::run::<neon::$neon, O>(op) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Set::Avx2 => unsafe { x86::run_avx2::<x86::$avx2, O>(op) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Set::Avx512 => unsafe { x86::run_avx512::<x86::$avx512, O>(op) },
+                }
+            }
+
+            fn scratch() -> &'static LocalKey<RefCell<Scratch<$scalar>>> {
+                thread_local! {
+                    static SCRATCH: RefCell<Scratch<$scalar>> = RefCell::default();
+                }
+                &SCRATCH
+            }
+
+            fn packed() -> &'static LocalKey<RefCell<Vec<$scalar>>> {
+                thread_local! {
+                    static PACKED: RefCell<Vec<$scalar>> = RefCell::default();
+                }
+                &PACKED
+            }
+        }
+    };
+}
+
+micro_kernel!(f32, F32x4, F32x4, F32x8, F32x16);
+micro_kernel!(f64, F64x2, F64x2, F64x4, F64x8);

@@ -1,0 +1,78 @@
+//! NEON.
+
+use std::arch::aarch64::*;
+
+use super::{Op, Vector};
+
+/// # Safety
+/// The machine must have NEON.
+#[target_feature(enable = "neon")]
+pub unsafe fn run<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+    // SAFETY: the instructions are there by this function's own contract.
+    unsafe { op.run::<V>() }
+}
+
+macro_rules! vector {
+    (
+        $name:ident($register:ident), $scalar:ident, lanes $lanes:literal,
+        $splat:ident, $load:ident, $store:ident, $fma:ident
+    ) => {
+        #[derive(Clone, Copy)]
+        pub struct $name($register);
+
+        // SAFETY: only instructions of this vector's level; memory as the trait says.
+        unsafe impl Vector for $name {
+            type Scalar = $scalar;
+            const LANES: usize = $lanes;
+            const ROWS: usize = 12;
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $splat(0.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn splat(value: $scalar) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $splat(value) })
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const $scalar) -> Self {
+                // SAFETY: level and memory by the trait's contract.
+                $name(unsafe { $load(from) })
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $scalar) {
+                // SAFETY: level and memory by the trait's contract.
+                unsafe { $store(to, self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $fma(sum.0, self.0, factor.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn load_masked(self, mask: u32, from: *const $scalar) -> Self {
+                let mut lanes = [0.0; $lanes];
+                // SAFETY: an array of the register's size.
+                unsafe { $store(lanes.as_mut_ptr(), self.0) };
+                for lane in 0..$lanes {
+                    if mask >> lane & 1 == 1 {
+                        // SAFETY: valid at the lanes of the mask by the trait's contract.
+                        lanes[lane] = unsafe { *from.wrapping_add(lane) };
+                    }
+                }
+                // SAFETY: an array of the register's size.
+                $name(unsafe { $load(lanes.as_ptr()) })
+            }
+        }
+    };
+}
+
+vector!(F32x4(float32x4_t), f32, lanes 4, vdupq_n_f32, vld1q_f32, vst1q_f32, vfmaq_f32);
+vector!(F64x2(float64x2_t), f64, lanes 2, vdupq_n_f64, vld1q_f64, vst1q_f64, vfmaq_f64);

@@ -1,0 +1,144 @@
+//! AVX2 with FMA, and AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::{Op, Vector};
+
+/// # Safety
+/// The machine must have AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub unsafe fn run_avx2<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+    // SAFETY: the instructions are there by this function's own contract.
+    unsafe { op.run::<V>() }
+}
+
+/// # Safety
+/// The machine must have AVX-512F.
+#[target_feature(enable = "avx512f,avx2,fma")]
+pub unsafe fn run_avx512<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+    // SAFETY: the instructions are there by this function's own contract.
+    unsafe { op.run::<V>() }
+}
+
+/// Bit `l` of a mask of 16 to bit `2 * l`.
+#[inline(always)]
+fn spread(mask: u32) -> u32 {
+    let mut bits = mask & 0xffff;
+    bits = (bits | bits << 8) & 0x00ff_00ff;
+    bits = (bits | bits << 4) & 0x0f0f_0f0f;
+    bits = (bits | bits << 2) & 0x3333_3333;
+    (bits | bits << 1) & 0x5555_5555
+}
+
+macro_rules! vector {
+    (
+        $name:ident($register:ident), $scalar:ident, lanes $lanes:literal, rows $rows:literal,
+        $splat:ident, $load:ident, $store:ident, $fma:ident,
+        masked $masked:expr
+        $(, pairs $pairs:expr)?
+    ) => {
+        #[derive(Clone, Copy)]
+        pub struct $name($register);
+
+        // SAFETY: only instructions of this vector's level; memory as the trait says.
+        unsafe impl Vector for $name {
+            type Scalar = $scalar;
+            const LANES: usize = $lanes;
+            const ROWS: usize = $rows;
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $splat(0.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn splat(value: $scalar) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $splat(value) })
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const $scalar) -> Self {
+                // SAFETY: level and memory by the trait's contract.
+                $name(unsafe { $load(from) })
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $scalar) {
+                // SAFETY: level and memory by the trait's contract.
+                unsafe { $store(to, self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $fma(self.0, factor.0, sum.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn load_masked(self, mask: u32, from: *const $scalar) -> Self {
+                // SAFETY: the level by the trait's contract; masked-out lanes are not accessed.
+                $name(unsafe { $masked(self.0, mask, from) })
+            }
+
+            $(
+                #[inline(always)]
+                unsafe fn load_strided(self, mask: u32, from: *const $scalar, step: usize) -> Self {
+                    if step == 2 {
+                        // SAFETY: as above; only every second element is accessed.
+                        return $name(unsafe { $pairs(self.0, mask, from) });
+                    }
+                    // SAFETY: as above.
+                    unsafe { super::load_strided(self, mask, from, step) }
+                }
+            )?
+        }
+    };
+}
+
+vector! {
+    F32x16(__m512), f32, lanes 16, rows 14,
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
+    masked |old, mask: u32, from| _mm512_mask_loadu_ps(old, mask as __mmask16, from),
+    pairs |old, mask: u32, from: *const f32| {
+        let every_second = spread(mask);
+        let low = _mm512_maskz_loadu_ps(every_second as __mmask16, from);
+        let high = _mm512_maskz_loadu_ps((every_second >> 16) as __mmask16, from.wrapping_add(16));
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        _mm512_mask_mov_ps(old, mask as __mmask16, _mm512_permutex2var_ps(low, even, high))
+    }
+}
+
+vector! {
+    F64x8(__m512d), f64, lanes 8, rows 14,
+    _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
+    masked |old, mask: u32, from| _mm512_mask_loadu_pd(old, mask as __mmask8, from),
+    pairs |old, mask: u32, from: *const f64| {
+        let every_second = spread(mask);
+        let low = _mm512_maskz_loadu_pd(every_second as __mmask8, from);
+        let high = _mm512_maskz_loadu_pd((every_second >> 8) as __mmask8, from.wrapping_add(8));
+        let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+        _mm512_mask_mov_pd(old, mask as __mmask8, _mm512_permutex2var_pd(low, even, high))
+    }
+}
+
+vector! {
+    F32x8(__m256), f32, lanes 8, rows 6,
+    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
+    masked |old, mask: u32, from| {
+        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let chosen = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask as i32), bits), bits);
+        _mm256_blendv_ps(old, _mm256_maskload_ps(from, chosen), _mm256_castsi256_ps(chosen))
+    }
+}
+
+vector! {
+    F64x4(__m256d), f64, lanes 4, rows 6,
+    _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
+    masked |old, mask: u32, from| {
+        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
+        let chosen = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits), bits);
+        _mm256_blendv_pd(old, _mm256_maskload_pd(from, chosen), _mm256_castsi256_pd(chosen))
+    }
+}
