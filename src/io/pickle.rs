@@ -4,12 +4,16 @@
 //! ([`Global`]), any other is refused where it stands, and calling one only ever builds a value
 //! of this module.
 
+mod call;
+mod global;
+
 use std::collections::HashMap;
 
 use safetensors::Dtype;
 
 use super::source::{Cursor, Source};
 use crate::error::Result;
+pub(super) use global::Global;
 
 /// The index of a value; values are shared, as in Python.
 pub(super) type Id = usize;
@@ -46,92 +50,6 @@ pub(super) struct View {
     pub offset: i64,
     pub size: Vec<i64>,
     pub stride: Vec<i64>,
-}
-
-/// The names that a checkpoint may mention.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildTensorTyped,
-    RebuildParameter,
-    RebuildFromType,
-    Size,
-    Storage(Option<Dtype>),
-    Type(Dtype),
-    /// Values that nothing is made of: tensor classes, devices, layouts, sets.
-    Inert,
-}
-
-impl Global {
-    fn named(module: &str, name: &str) -> Option<Self> {
-        let typed = |name| element(name).map(Global::Type);
-        let storage = |name: &str| match name {
-            "UntypedStorage" => Some(Global::Storage(None)),
-            _ => storage(name).map(|d| Global::Storage(Some(d))),
-        };
-        match (module, name) {
-            ("collections", "OrderedDict") => Some(Global::OrderedDict),
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => {
-                Some(Global::RebuildTensor)
-            }
-            ("torch._utils", "_rebuild_tensor_v3") => Some(Global::RebuildTensorTyped),
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-                Some(Global::RebuildParameter)
-            }
-            ("torch._tensor", "_rebuild_from_type_v2") => Some(Global::RebuildFromType),
-            ("torch", "Size") => Some(Global::Size),
-            ("torch", "Tensor" | "device" | "strided" | "contiguous_format")
-            | ("torch.nn.parameter", "Parameter" | "Buffer")
-            | ("torch.serialization", "_get_layout")
-            | ("builtins" | "__builtin__", "set" | "complex" | "bytearray")
-            | ("collections", "defaultdict" | "Counter") => Some(Global::Inert),
-            ("torch" | "torch.storage", name) => storage(name).or_else(|| typed(name)),
-            _ => None,
-        }
-    }
-}
-
-fn element(name: &str) -> Option<Dtype> {
-    Some(match name {
-        "float16" | "half" => Dtype::F16,
-        "bfloat16" => Dtype::BF16,
-        "float32" | "float" => Dtype::F32,
-        "float64" | "double" => Dtype::F64,
-        "int8" => Dtype::I8,
-        "int16" => Dtype::I16,
-        "int32" => Dtype::I32,
-        "int64" => Dtype::I64,
-        "uint8" => Dtype::U8,
-        "uint16" => Dtype::U16,
-        "uint32" => Dtype::U32,
-        "uint64" => Dtype::U64,
-        "bool" => Dtype::BOOL,
-        "complex64" => Dtype::C64,
-        "float8_e4m3fn" => Dtype::F8_E4M3,
-        "float8_e5m2" => Dtype::F8_E5M2,
-        "float8_e4m3fnuz" => Dtype::F8_E4M3FNUZ,
-        "float8_e5m2fnuz" => Dtype::F8_E5M2FNUZ,
-        "float8_e8m0fnu" => Dtype::F8_E8M0,
-        _ => return None,
-    })
-}
-
-fn storage(name: &str) -> Option<Dtype> {
-    Some(match name {
-        "HalfStorage" => Dtype::F16,
-        "BFloat16Storage" => Dtype::BF16,
-        "FloatStorage" => Dtype::F32,
-        "DoubleStorage" => Dtype::F64,
-        "CharStorage" => Dtype::I8,
-        "ShortStorage" => Dtype::I16,
-        "IntStorage" => Dtype::I32,
-        "LongStorage" => Dtype::I64,
-        "ByteStorage" => Dtype::U8,
-        "BoolStorage" => Dtype::BOOL,
-        "ComplexFloatStorage" => Dtype::C64,
-        _ => return None,
-    })
 }
 
 /// The values of a pickle, and which one it is.
@@ -301,15 +219,6 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Counts what a call copies like values: a small pickle could ask for it again and again.
-    fn copied(&mut self, items: usize) -> Result<()> {
-        self.copies = self.copies.saturating_add(items);
-        match self.copies < MOST_VALUES {
-            true => Ok(()),
-            false => Err(self.cursor.error("too many values for a checkpoint")),
-        }
-    }
-
     fn pop(&mut self) -> Result<Id> {
         let below = self.marks.last().copied().unwrap_or(0);
         match self.stack.len() > below {
@@ -426,133 +335,6 @@ impl Machine<'_> {
             return Err(self.cursor.error(reason));
         };
         self.push(Value::Global(global))
-    }
-
-    /// What a call builds.
-    fn call(&mut self, function: Id, arguments: Id) -> Result<Value> {
-        let (Value::Global(global), Value::Tuple(arguments)) =
-            (&self.values[function], &self.values[arguments])
-        else {
-            return Err(self.cursor.error("calls what is not a known name"));
-        };
-        let global = *global;
-        let arguments: Vec<Id> = arguments.iter().take(8).copied().collect();
-        let argument = |i: usize| arguments.get(i).map(|&id| &self.values[id]);
-        match global {
-            Global::OrderedDict => {
-                let items: Vec<(Id, Id)> = match argument(0) {
-                    Some(Value::List(items)) => {
-                        let pair = |id: &Id| match &self.values[*id] {
-                            Value::Tuple(p) | Value::List(p) if p.len() == 2 => Some((p[0], p[1])),
-                            _ => None,
-                        };
-                        items.iter().filter_map(pair).collect()
-                    }
-                    _ => Vec::new(),
-                };
-                self.copied(items.len())?;
-                Ok(Value::Dict(items))
-            }
-            Global::RebuildTensor | Global::RebuildTensorTyped => {
-                let typed = match argument(6) {
-                    Some(Value::Global(Global::Type(dtype))) => Some(*dtype),
-                    _ => None,
-                };
-                let view = match (argument(0), argument(1), argument(2), argument(3)) {
-                    (
-                        Some(Value::Storage { dtype, key, count }),
-                        Some(Value::Int(offset)),
-                        Some(size),
-                        Some(stride),
-                    ) => self
-                        .integers(size)
-                        .zip(self.integers(stride))
-                        .zip(dtype.or(typed))
-                        .map(|((size, stride), dtype)| View {
-                            dtype: typed.unwrap_or(dtype),
-                            key: key.clone(),
-                            count: *count,
-                            offset: *offset,
-                            size,
-                            stride,
-                        }),
-                    _ => None,
-                };
-                let wrong = || {
-                    self.cursor
-                        .error("a tensor of other parts than PyTorch writes")
-                };
-                view.map(|v| Value::Tensor(Box::new(v))).ok_or_else(wrong)
-            }
-            Global::RebuildParameter => match argument(0) {
-                Some(Value::Tensor(view)) => Ok(Value::Tensor(view.clone())),
-                _ => Err(self.cursor.error("a parameter that is not a tensor")),
-            },
-            Global::RebuildFromType => match (arguments.first(), arguments.get(2)) {
-                (Some(&function), Some(&inner)) if function != arguments[2] => {
-                    match self.values[function] {
-                        Value::Global(Global::RebuildFromType) => {
-                            Err(self.cursor.error("a type within a type"))
-                        }
-                        _ => self.call(function, inner),
-                    }
-                }
-                _ => Err(self.cursor.error("a tensor of a type without its parts")),
-            },
-            Global::Size => match argument(0) {
-                Some(Value::Tuple(sizes) | Value::List(sizes)) if sizes.len() <= 64 => {
-                    Ok(Value::Tuple(sizes.clone()))
-                }
-                _ => Ok(Value::Other),
-            },
-            Global::Inert => Ok(Value::Other),
-            Global::Storage(_) | Global::Type(_) => {
-                Err(self.cursor.error("calls a type of elements"))
-            }
-        }
-    }
-
-    fn integers(&self, value: &Value) -> Option<Vec<i64>> {
-        let (Value::Tuple(items) | Value::List(items)) = value else {
-            return None;
-        };
-        let integer = |id: &Id| match self.values[*id] {
-            Value::Int(i) => Some(i),
-            _ => None,
-        };
-        // an array of more axes than PyTorch has is no tensor
-        (items.len() <= 64).then(|| items.iter().map(integer).collect())?
-    }
-
-    /// `('storage', class, key, location, count)`.
-    fn persistent(&mut self, id: Id) -> Result<Value> {
-        let wrong = || {
-            self.cursor
-                .error("a storage of other parts than PyTorch writes")
-        };
-        let Value::Tuple(parts) = &self.values[id] else {
-            return Err(wrong());
-        };
-        let parts: Vec<&Value> = parts.iter().take(5).map(|&p| &self.values[p]).collect();
-        match parts.as_slice() {
-            [
-                Value::Text(_),
-                Value::Global(Global::Storage(dtype)),
-                Value::Text(key),
-                _,
-                Value::Int(count),
-            ] => {
-                if key.len() > 64 {
-                    return Err(wrong());
-                }
-                Ok(Value::Storage {
-                    dtype: *dtype,
-                    key: key.clone(),
-                    count: *count,
-                })
-            }
-            _ => Err(wrong()),
-        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::io::Write;
 
-use ndconv::Error;
 use ndconv::io::Archive;
+use ndconv::{Error, Result};
+use proptest::prelude::*;
+
+use crate::files::file;
 
 #[track_caller]
 fn refused(name: &str, bytes: Vec<u8>, says: &str) {
@@ -291,4 +294,69 @@ fn files_of_no_known_format() {
         Archive::open(env!("CARGO_MANIFEST_DIR")),
         Err(Error::Io { .. })
     ));
+}
+
+/// Opens bytes and reads every tensor, as a hostile file would have it done.
+fn read_all(name: &str, bytes: Vec<u8>) -> Result<()> {
+    let archive = Archive::from_bytes(file(name), bytes)?;
+    for tensor in archive.tensors() {
+        archive.read(tensor)?;
+    }
+    Ok(())
+}
+
+const SAMPLES: [&str; 14] = [
+    "c_order.npy",
+    "fortran.npy",
+    "plain.npz",
+    "compressed.npz",
+    "types.safetensors",
+    "views.pt",
+    "checkpoint.pth",
+    "model.keras",
+    "model.weights.h5",
+    "bfloat16.weights.h5",
+    "layouts_earliest.h5",
+    "layouts_latest.h5",
+    "model.onnx",
+    "external.onnx",
+];
+
+#[test]
+fn truncated_files_are_errors() {
+    for name in SAMPLES {
+        let bytes = std::fs::read(file(name)).unwrap();
+        let step = (bytes.len() / 200).max(1);
+        for length in (0..bytes.len()).step_by(step) {
+            let result = read_all(name, bytes[..length].to_vec());
+            if let Err(error) = &result {
+                assert!(
+                    matches!(error, Error::Format { .. }),
+                    "{name} {length}: {error}"
+                );
+            }
+            // an ONNX model may end between two of its fields
+            assert!(
+                result.is_err() || name.ends_with("onnx") || name.ends_with("h5"),
+                "{name} {length}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn flipped_bytes_never_panic(
+        sample in 0..SAMPLES.len(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = std::fs::read(file(SAMPLES[sample])).unwrap();
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = read_all(SAMPLES[sample], bytes);
+    }
 }

@@ -4,4 +4,7 @@ mod files;
 mod golden;
 mod hostile_files;
 mod remap;
+#[cfg(feature = "cli")]
+mod remap_cli;
+mod rewritings;
 mod shape_table;
