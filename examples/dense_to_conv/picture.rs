@@ -11,7 +11,7 @@ use crate::strip::{BETWEEN, Strip};
 
 /// Pixels of a column of the strip, and of a row of the map.
 const CELL: usize = 10;
-const ROW: usize = 24;
+const ROW: usize = 32;
 /// Room for the digits that name the rows, and around everything.
 const LABEL: usize = 40;
 const MARGIN: usize = 12;
@@ -47,7 +47,7 @@ pub fn write_png(path: &Path, strip: &Strip, chances: &[f32], images: &Images) -
         let y = top + class * ROW;
         for (i, ink) in mean(images, class).into_iter().enumerate() {
             let [_, side] = images.size;
-            fill(MARGIN + i % side * 3, y + i / side * 3, 3, 3, grey(ink));
+            fill(MARGIN + i % side * 3, y + 3 + i / side * 3, 3, 3, grey(ink));
         }
         let positions = strip.positions();
         // a window is drawn where its middle column is

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use flate2::read::DeflateDecoder;
@@ -324,6 +325,25 @@ impl Archive {
         let width = tensor.dtype.bits() / 8;
         plan.gather(&stored, width, 0..tensor.len(), &mut moved)?;
         Ok(moved)
+    }
+
+    /// Elements `range` of what [`Archive::read`] gives, in row-major order, read from where they
+    /// are; `None` where the file does not have them in that order.
+    ///
+    /// # Errors
+    /// As [`Archive::read`].
+    pub fn read_part(&self, tensor: &StoredTensor, range: Range<usize>) -> Result<Option<Vec<u8>>> {
+        let (Place::Span(span), None, false) = (&tensor.place, &tensor.plan, tensor.big_endian)
+        else {
+            return Ok(None);
+        };
+        let byte = |element: usize| tensor.dtype.bytes(element).map(|b| b as u64);
+        let bytes = byte(range.start).zip(byte(range.end));
+        let Some((begin, end)) = bytes.filter(|(begin, end)| begin <= end) else {
+            return Err(Error::shape(&tensor.name, "a part of whole bytes", range));
+        };
+        let what = format!("tensor {}", tensor.name);
+        span.read(begin, end - begin, &what).map(Some)
     }
 
     /// Writes what [`Archive::read`] gives, without holding it in memory where the file has it in

@@ -115,6 +115,12 @@ proptest! {
         plan.gather(&bytes(&source), width, 0..cut, &mut got).unwrap();
         plan.gather(&bytes(&source), width, cut..count, &mut got).unwrap();
         prop_assert_eq!(&got, &expected);
+        let block = plan.block();
+        for (i, part) in bytes(&source).chunks(block * width).enumerate() {
+            let mut moved = Vec::new();
+            plan.of_blocks(1).unwrap().gather(part, width, 0..block, &mut moved).unwrap();
+            prop_assert_eq!(&moved, &expected[i * block * width..(i + 1) * block * width]);
+        }
         got.clear();
         plan.gather(&bytes(&source), width, 0..count, &mut got).unwrap();
         prop_assert_eq!(&got, &expected);
