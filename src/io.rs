@@ -6,6 +6,7 @@
 
 mod archive;
 mod hdf5;
+mod kinds;
 mod npy;
 mod onnx;
 mod pickle;
@@ -15,7 +16,8 @@ mod torch;
 mod write;
 mod zipped;
 
-pub use archive::{Archive, Format, StoredTensor, StoredType};
+pub use archive::{Archive, StoredTensor};
+pub use kinds::{Format, StoredType};
 pub use npy::write_npy;
 pub use write::{Entry, Writer};
 use write::{beside, persist};

@@ -1,100 +1,20 @@
 //! A file of named tensors of any of the formats that are read.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use flate2::read::DeflateDecoder;
 
+use super::kinds::{Format, StoredType};
 use super::source::Source;
 use super::{hdf5, npy, onnx, safetensors_file, torch, zipped};
-use crate::element::{DType, Element, with_element};
+use crate::element::{Element, with_element};
 use crate::error::{Error, Result};
 use crate::remap::Rearrangement;
 use crate::shape::check_elements;
 use crate::tensor::Tensor;
-
-/// The format of a file of tensors, found out from its first bytes.
-///
-/// ```
-/// assert_eq!(ndconv::io::Format::Safetensors.to_string(), "safetensors");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// `.safetensors`.
-    Safetensors,
-    /// NumPy's `.npy`: one tensor, named `array`.
-    Npy,
-    /// NumPy's `.npz`.
-    Npz,
-    /// PyTorch's `.pt` or `.pth`, as a zip file.
-    Torch,
-    /// HDF5: Keras' `.weights.h5` and the older `.h5`.
-    Hdf5,
-    /// Keras' `.keras`: HDF5 within a zip file.
-    Keras,
-    /// ONNX initialisers.
-    Onnx,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Format::Safetensors => "safetensors",
-            Format::Npy => "npy",
-            Format::Npz => "npz",
-            Format::Torch => "PyTorch",
-            Format::Hdf5 => "HDF5",
-            Format::Keras => "Keras",
-            Format::Onnx => "ONNX",
-        })
-    }
-}
-
-/// The element type of a tensor in a file, of which [`DType`] are those that are computed with.
-///
-/// ```
-/// use ndconv::{DType, io::StoredType};
-/// assert_eq!(StoredType::from(DType::BF16).to_string(), "bf16");
-/// assert_eq!(StoredType::from(DType::F64).float(), Some(DType::F64));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredType(pub(crate) safetensors::Dtype);
-
-impl StoredType {
-    /// The type to compute in, for a float type that there is.
-    pub fn float(self) -> Option<DType> {
-        DType::ALL
-            .into_iter()
-            .find(|d| d.in_safetensors() == self.0)
-    }
-
-    /// Bits of an element.
-    pub fn bits(self) -> usize {
-        self.0.bitsize()
-    }
-
-    /// Bytes of so many elements.
-    pub(crate) fn bytes(self, elements: usize) -> Option<usize> {
-        let bits = elements.checked_mul(self.bits())?;
-        bits.is_multiple_of(8).then_some(bits / 8)
-    }
-}
-
-impl From<DType> for StoredType {
-    fn from(dtype: DType) -> Self {
-        StoredType(dtype.in_safetensors())
-    }
-}
-
-impl fmt::Display for StoredType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{:?}", self.0).to_lowercase())
-    }
-}
 
 /// A tensor in a file: its name, shape and type are known, its elements are read when asked for.
 ///
@@ -355,11 +275,18 @@ impl Archive {
         let failed = |e| Error::io(self.path(), e);
         match &tensor.place {
             Place::Span(span) if tensor.plan.is_none() && !tensor.big_endian => {
-                const BLOCK: u64 = 1 << 20;
-                let bytes = tensor.bytes() as u64;
-                for begin in (0..bytes).step_by(BLOCK as usize) {
-                    let block = span.read(begin, BLOCK.min(bytes - begin), &tensor.name)?;
-                    target.write_all(&block).map_err(failed)?;
+                let mut left = tensor.bytes();
+                let mut reader = span.reader();
+                let mut block = vec![0; left.min(1 << 18)];
+                while left > 0 {
+                    let wanted = block.len().min(left);
+                    let count = reader.read(&mut block[..wanted]).map_err(failed)?;
+                    if count == 0 {
+                        let reason = format!("tensor {}: the file became shorter", tensor.name);
+                        return Err(self.source.error(reason));
+                    }
+                    target.write_all(&block[..count]).map_err(failed)?;
+                    left -= count;
                 }
                 Ok(())
             }

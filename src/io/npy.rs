@@ -2,7 +2,8 @@
 
 use safetensors::Dtype;
 
-use super::archive::{Place, StoredTensor, StoredType};
+use super::archive::{Place, StoredTensor};
+use super::kinds::StoredType;
 use super::source::Source;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};

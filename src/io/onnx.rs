@@ -7,7 +7,8 @@ use std::path::{Component, Path};
 
 use safetensors::Dtype;
 
-use super::archive::{Place, StoredTensor, StoredType};
+use super::archive::{Place, StoredTensor};
+use super::kinds::StoredType;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::shape::check_elements;

@@ -100,7 +100,7 @@ impl Machine<'_> {
             0x95 => self.cursor.skip(8)?, // FRAME
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.since_mark()?),
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -135,7 +135,7 @@ impl Machine<'_> {
             0x8f => self.push(Value::List(Vec::new()))?, // EMPTY_SET
             b')' => self.push(Value::Tuple(Vec::new()))?,
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Value::Tuple(items))?;
             }
             0x85..=0x87 => {
@@ -146,11 +146,11 @@ impl Machine<'_> {
                 self.push(Value::Tuple(items))?;
             }
             b'l' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Value::List(items))?;
             }
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Value::Dict(pairs(&items)))?;
             }
             b'a' => {
@@ -158,7 +158,7 @@ impl Machine<'_> {
                 self.extend(vec![item])?;
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.extend(items)?;
             }
             b's' => {
@@ -166,7 +166,7 @@ impl Machine<'_> {
                 self.set(&[(key, value)])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.set(&pairs(&items))?;
             }
             b'q' => self.remember(1)?,
@@ -233,7 +233,7 @@ impl Machine<'_> {
         Ok(top)
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>> {
+    fn since_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self.marks.pop();
         let mark = mark.ok_or_else(|| self.cursor.error("no mark on the stack"))?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))

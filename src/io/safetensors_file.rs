@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use safetensors::tensor::Metadata;
 
-use super::archive::{Place, StoredTensor, StoredType};
+use super::archive::{Place, StoredTensor};
+use super::kinds::StoredType;
 use super::source::Source;
 use crate::error::Result;
 use crate::shape::check_elements;

@@ -2,7 +2,8 @@
 
 use safetensors::Dtype;
 
-use super::archive::{Place, StoredTensor, StoredType};
+use super::archive::{Place, StoredTensor};
+use super::kinds::StoredType;
 use super::pickle::{Id, Pickle, Value, View};
 use super::source::Source;
 use super::zipped::Member;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use zip::write::{SimpleFileOptions, ZipWriter};
 
-use super::archive::{Format, StoredType};
+use super::kinds::{Format, StoredType};
 use super::npy;
 use crate::error::{Error, Result};
 use crate::shape::check_elements;
@@ -136,7 +136,7 @@ impl Writer {
             },
         };
         let io = |e| Error::io(path, e);
-        let mut file = BufWriter::with_capacity(1 << 20, super::beside(path).map_err(io)?);
+        let mut file = BufWriter::with_capacity(1 << 16, super::beside(path).map_err(io)?);
         file.write_all(&head).map_err(io)?;
         Ok(Writer {
             path: path.to_owned(),

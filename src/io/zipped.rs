@@ -4,7 +4,8 @@ use std::io::BufReader;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::archive::{Format, Place, StoredTensor, inflate};
+use super::archive::{Place, StoredTensor, inflate};
+use super::kinds::Format;
 use super::npy::{self, Header};
 use super::source::Source;
 use super::{hdf5, torch};

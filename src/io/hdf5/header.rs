@@ -2,7 +2,7 @@
 
 use safetensors::Dtype;
 
-use super::super::archive::StoredType;
+use super::super::kinds::StoredType;
 use super::super::source::{Cursor, Source};
 use super::chunks::{Filter, Index};
 use super::{Sizes, UNDEFINED};

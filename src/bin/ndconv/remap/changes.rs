@@ -139,7 +139,7 @@ impl Changed {
                 source,
             })
         };
-        const BLOCK: usize = 8 << 20; // bytes, more or less
+        const BLOCK: usize = 4 << 20; // bytes, more or less
         let elements = tensor.len();
         let mut moved = Vec::new();
 
