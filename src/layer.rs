@@ -161,6 +161,16 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// What this layer becomes in a net that slides over larger inputs
+    /// ([`crate::remap::make_convolutional`]), for an input of shape `x` in memory order that was
+    /// not flattened; `None` for a layer that slides as it is.
+    ///
+    /// # Errors
+    /// A shape that the layer does not take.
+    fn sliding(&self, _x: &[usize], _layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
+        Ok(None)
+    }
+
     /// Moves the parameters to a device; on an error the layer is unchanged.
     ///
     /// # Errors

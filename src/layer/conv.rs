@@ -94,6 +94,11 @@ impl<T: Element, const N: usize> Conv<T, N> {
         &self.params
     }
 
+    /// Whose shape rules the layer follows.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
     /// The convolution of an input of this channels-first shape.
     ///
     /// # Errors
@@ -244,6 +249,16 @@ impl<T: Element, const N: usize> ConvTranspose<T, N> {
     /// Stride, padding, dilation, groups.
     pub fn params(&self) -> &ConvParams<N> {
         &self.params
+    }
+
+    /// Whose shape rules the layer follows.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// What fixes the output size beside the parameters.
+    pub fn size(&self) -> &TransposedSize<N> {
+        &self.size
     }
 
     /// The associated convolution of an input of this channels-first shape: its `y` is this

@@ -8,8 +8,10 @@ mod convolve;
 mod devices;
 mod exit;
 mod image;
+mod inspect;
 mod output;
 mod progress;
+mod remap;
 mod shell;
 mod table;
 mod xcorr;
@@ -37,6 +39,8 @@ enum Command {
     Correlate(convolve::Correlate),
     Xcorr(xcorr::Args),
     Devices(devices::Args),
+    Inspect(inspect::Args),
+    Remap(remap::Args),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -50,6 +54,8 @@ impl Command {
             Command::Correlate(args) => args.run(out),
             Command::Xcorr(args) => args.run(out),
             Command::Devices(args) => args.run(out),
+            Command::Inspect(args) => args.run(out),
+            Command::Remap(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }
