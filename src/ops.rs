@@ -16,7 +16,7 @@ pub(crate) use step::{AdamStep, SgdStep, adam_step, sgd_step};
 
 use crate::axis::PaddingMode;
 use crate::cpu;
-use crate::cuda::{self, CudaDevice, DeviceBuffer};
+use crate::cuda;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -111,7 +111,7 @@ pub fn fprop_into<T: Element, const N: usize>(
             let inputs = cuda::conv::Inputs {
                 activation: x.on_cuda(&device, "x")?,
                 weight: w.on_cuda(&device, "w")?,
-                bias: bias_on_cuda(bias, &device)?,
+                bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
             };
             let y = y.on_cuda_mut(&device, "y")?;
             cuda::conv::fprop::<T>(&device, &p.lift(), layouts, inputs, y, write)
@@ -181,7 +181,7 @@ pub fn dgrad_into<T: Element, const N: usize>(
             let inputs = cuda::conv::Inputs {
                 activation: dy.on_cuda(&device, "dy")?,
                 weight: w.on_cuda(&device, "w")?,
-                bias: bias_on_cuda(bias, &device)?,
+                bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
             };
             let dx = dx.on_cuda_mut(&device, "dx")?;
             cuda::conv::dgrad::<T>(&device, &p.lift(), layouts, inputs, dx, write)
@@ -362,13 +362,6 @@ fn layouts<T: Element>(activation: &Tensor<T>, weight: &Tensor<T>) -> Layouts {
 
 fn bias_on_cpu<T: Element>(bias: Option<&Tensor<T>>) -> Result<Option<&[T]>> {
     bias.map(|b| b.on_cpu("bias")).transpose()
-}
-
-fn bias_on_cuda<'a, T: Element>(
-    bias: Option<&'a Tensor<T>>,
-    device: &CudaDevice,
-) -> Result<Option<&'a DeviceBuffer>> {
-    bias.map(|b| b.on_cuda(device, "bias")).transpose()
 }
 
 fn expect<T: Element>(what: &str, tensor: &Tensor<T>, channels_first: &[usize]) -> Result<()> {

@@ -34,15 +34,16 @@ fn bias_gradients_and_layout_changes() {
 
 /// Numbers at every edge of rounding, NaN and infinities among them.
 fn reals<T: Element>(shape: &[usize], layout: Layout) -> Tensor<T> {
+    // two NaN in one window: the first one takes it
     let edges = [
         0.0,
         -0.0,
         f64::NAN,
         f64::INFINITY,
+        f64::NAN,
         f64::NEG_INFINITY,
         65519.9,
         65520.0,
-        1e-7,
     ];
     let more = [
         1.0 + 1.0 / 2048.0,
@@ -51,7 +52,7 @@ fn reals<T: Element>(shape: &[usize], layout: Layout) -> Tensor<T> {
         5.9e-8,
         1e-45,
         1.00390625,
-        1.001953125001,
+        1e-7,
         1e300,
     ];
     let value = |i: usize| match i {
@@ -139,7 +140,7 @@ fn check_pooling<T: Element>() {
         params.count_include_pad = count_include_pad;
         let p = PoolProblem::<2>::new(&[2, 3, 8, 9], &params).unwrap();
         for layout in Layout::ALL {
-            let dy = integers::<T>(&p.y_shape(), layout, 3);
+            let dy = integers::<T>(&p.y_shape(), layout, 4);
             for x in [
                 integers::<T>(&p.x_shape(), layout, seed),
                 reals(&p.x_shape(), layout),
