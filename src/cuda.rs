@@ -19,6 +19,8 @@
 mod args;
 mod buffer;
 pub(crate) mod conv;
+mod conv_mma;
+mod conv_plan;
 mod device;
 mod kernel;
 mod launch;
@@ -31,5 +33,6 @@ pub(crate) mod reduce;
 pub(crate) mod step;
 
 pub(crate) use buffer::DeviceBuffer;
+pub use conv_plan::{Algorithm, MathMode};
 pub use device::{CopyTiming, CudaDevice};
 pub use kernel::{Compiled as CompiledKernel, Module as KernelModule, modules as kernel_modules};

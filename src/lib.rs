@@ -59,7 +59,9 @@ pub mod signal;
 mod tensor;
 
 pub use axis::{Axis, PaddingMode};
-pub use cuda::{CompiledKernel, CopyTiming, CudaDevice, KernelModule, kernel_modules};
+pub use cuda::{
+    Algorithm, CompiledKernel, CopyTiming, CudaDevice, KernelModule, MathMode, kernel_modules,
+};
 pub use device::Device;
 pub use element::{Accumulator, DType, Element};
 pub use error::{Error, GeometryError, Result};

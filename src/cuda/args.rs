@@ -94,6 +94,30 @@ arguments! {
         accumulate: u32,
         reserved: [u32; 2],
     }
+    /// All passes on tensor cores: `kernels/mma.cuh`.
+    MmaArgs = 504 { 480: padded, 500: gathered_on_m } {
+        conv: ConvArgs,
+        padded: Divisor,
+        gathered_width: u32,
+        other_width: u32,
+        gathered_on_m: u32,
+    }
+    /// `kernels/conv_mma.cu`.
+    PackArgs = 168 { 40: axis, 132: padded, 160: length } {
+        source: Address,
+        target: Address,
+        group_stride: i64,
+        column_stride: i64,
+        channel_stride: i64,
+        axis: [i64; 4],
+        tap_axis: [Divisor; 4],
+        taps: Divisor,
+        padded: Divisor,
+        columns: Divisor,
+        channels: u32,
+        length: u32,
+        reserved: u32,
+    }
     /// `kernels/reduce.cu`.
     SplitsArgs = 32 { 16: length } {
         partial: Address,

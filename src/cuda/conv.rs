@@ -1,21 +1,20 @@
-//! fprop, dgrad and wgrad: `kernels/conv_rows.cu` and `kernels/conv_wgrad.cu`.
+//! fprop, dgrad and wgrad: `kernels/conv_rows.cu`, `kernels/conv_wgrad.cu`, and on tensor cores
+//! `conv_mma`.
 
 use super::args::{ConvArgs, Divisor, index, indices, signed_indices};
 use super::buffer::DeviceBuffer;
+use super::conv_mma;
+use super::conv_plan::{Algorithm, Task, plan};
 use super::device::CudaDevice;
 use super::kernel::Kernel;
 use super::launch::Launch;
-use super::plan::{Product, Split};
 use super::reduce;
 use crate::cpu::Strides;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::{Layouts, Write};
-use crate::problem::ConvProblem;
+use crate::problem::{ConvProblem, Pass};
 use crate::shape::Layout;
-
-/// Steps of a weight gradient's sum below which cutting it does not pay.
-const LEAST_SPLIT: usize = 256;
 
 /// The inputs of a pass that makes an activation.
 #[derive(Clone, Copy)]
@@ -36,7 +35,6 @@ pub(crate) fn fprop<T: Element>(
 ) -> Result<()> {
     let maps = Maps::new(p, layouts);
     let (cg, kg) = per_group(p);
-    let pixels = p.output();
     let args = ConvArgs {
         from: maps.x.into(),
         to: maps.y.into(),
@@ -44,12 +42,18 @@ pub(crate) fn fprop<T: Element>(
         result_size: indices("the output", p.output())?,
         channels: Divisor::new(cg)?,
         columns: index("channels", kg)? as u32,
-        phases: 1,
+        // (groups, kg x cg * taps): a row of a group's weight lies as the contraction walks it
+        other_by_q: 0,
         ..geometry(p, layouts, maps.w)?
     };
-    // (groups, kg x cg * taps): a row of a group's weight lies as the contraction walks it
-    let other_by_q = false;
-    rows::<T>(device, p, args, pixels, other_by_q, inputs, y, write)
+    rows::<T>(
+        device,
+        &task::<T>(p, Pass::Fprop, layouts),
+        args,
+        inputs,
+        y,
+        write,
+    )
 }
 
 pub(crate) fn dgrad<T: Element>(
@@ -62,9 +66,6 @@ pub(crate) fn dgrad<T: Element>(
 ) -> Result<()> {
     let maps = Maps::new(p, layouts);
     let (cg, kg) = per_group(p);
-    let (input, stride) = (p.input(), p.stride());
-    let pixels = [0, 1, 2, 3].map(|a| input[a].div_ceil(stride[a]));
-    let phases = stride.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
     let args = ConvArgs {
         from: maps.y.into(),
         to: maps.x.into(),
@@ -72,50 +73,55 @@ pub(crate) fn dgrad<T: Element>(
         result_size: indices("the input", p.input())?,
         channels: Divisor::new(kg)?,
         columns: index("channels", cg)? as u32,
-        phases: index("phases", phases.unwrap_or(usize::MAX))? as u32,
         transposed: 1,
+        other_by_q: (layouts.weight == Layout::ChannelsLast).into(),
         ..geometry(p, layouts, maps.w)?
     };
-    let other_by_q = layouts.weight == Layout::ChannelsLast;
-    rows::<T>(device, p, args, pixels, other_by_q, inputs, dx, write)
+    rows::<T>(
+        device,
+        &task::<T>(p, Pass::Dgrad, layouts),
+        args,
+        inputs,
+        dx,
+        write,
+    )
 }
 
-#[expect(clippy::too_many_arguments, reason = "what fprop and dgrad share")]
+/// What fprop and dgrad share.
 fn rows<T: Element>(
     device: &CudaDevice,
-    p: &ConvProblem<4>,
+    task: &Task,
     args: ConvArgs,
-    pixels: [usize; 4],
-    other_by_q: bool,
     inputs: Inputs,
     result: &mut DeviceBuffer,
     write: Write,
 ) -> Result<()> {
-    let per_image: usize = pixels.iter().product();
-    let product = Product {
-        rows: p.batch().saturating_mul(per_image),
-        columns: args.columns as usize,
-        copies: p.groups().saturating_mul(args.phases as usize),
+    let plan = plan(task, &device.traits())?;
+    let pixels = task.pixels();
+    let pixels_contiguous = task.layouts.activation == Layout::ChannelsFirst;
+    let args = ConvArgs {
+        pixel_axis: Divisor::each(pixels)?,
+        pixels: Divisor::new(pixels.iter().product())?,
+        rows: index("batch * positions", plan.product.rows)? as u32,
+        phases: index("phases", task.phases())? as u32,
+        gathered_by_p: pixels_contiguous.into(),
+        result_by_p: pixels_contiguous.into(),
+        accumulate: (write == Write::Accumulate).into(),
+        ..args
     };
-    let pixels_contiguous = (args.from.channel != 1).into();
+    if plan.algorithm == Algorithm::TensorCore {
+        return conv_mma::rows::<T>(device, &plan, args, inputs, result);
+    }
     let mut launch = Launch::new(device);
     let args = ConvArgs {
         gathered: launch.read(inputs.activation)?,
         other: launch.read(inputs.weight)?,
         bias: launch.read_optional(inputs.bias)?,
         result: launch.write(result)?,
-        pixel_axis: Divisor::each(pixels)?,
-        pixels: Divisor::new(per_image)?,
-        rows: index("batch * positions", product.rows)? as u32,
-        gathered_by_p: pixels_contiguous,
-        result_by_p: pixels_contiguous,
-        other_by_q: other_by_q.into(),
-        accumulate: (write == Write::Accumulate).into(),
         ..args
     };
-    let tile = product.tile::<T>(1);
-    let kernel = Kernel::tile::<T>("conv_rows", tile);
-    kernel.run(launch, product.grid::<T>(tile, 1)?, &args)
+    let kernel = Kernel::tile::<T>("conv_rows", "", plan.tile);
+    kernel.run(launch, plan.grid()?, &args)
 }
 
 pub(crate) fn wgrad<T: Element>(
@@ -129,20 +135,14 @@ pub(crate) fn wgrad<T: Element>(
 ) -> Result<()> {
     let maps = Maps::new(p, layouts);
     let (cg, kg) = per_group(p);
+    let task = task::<T>(p, Pass::Wgrad, layouts);
+    let plan = plan(&task, &device.traits())?;
     let taps: usize = p.kernel_size().iter().product();
-    let per_image: usize = p.output().iter().product();
-    let steps = p.batch().saturating_mul(per_image);
-    let product = Product {
-        rows: cg.saturating_mul(taps),
-        columns: kg,
-        copies: p.groups(),
-    };
-    let tile = product.tile::<T>(steps.div_ceil(LEAST_SPLIT));
-    let split = Split::new(steps, product.blocks(tile), LEAST_SPLIT)?;
     let length = p.out_channels() * cg * taps;
-    let mut partial = match split.splits {
+    let splits = plan.split.splits;
+    let mut partial = match splits {
         1 => None,
-        splits => Some(device.uninitialised::<T::Acc>(length.saturating_mul(splits as usize))?),
+        _ => Some(device.uninitialised::<T::Acc>(length.saturating_mul(splits as usize))?),
     };
     let channels_last = layouts.activation == Layout::ChannelsLast;
     let direct = partial.is_none();
@@ -161,25 +161,39 @@ pub(crate) fn wgrad<T: Element>(
         result_length: length as i64,
         gathered_size: indices("the input", p.input())?,
         pixel_axis: Divisor::each(p.output())?,
-        pixels: Divisor::new(per_image)?,
+        pixels: Divisor::new(p.output().iter().product())?,
         channels: Divisor::new(cg)?,
-        rows: index("taps * channels", product.rows)? as u32,
+        rows: index("taps * channels", plan.product.rows)? as u32,
         columns: index("channels", kg)? as u32,
         phases: 1,
-        splits: split.splits,
-        split_length: split.length,
-        steps: index("batch * positions", steps)? as u32,
+        splits,
+        split_length: plan.split.length,
+        steps: index("batch * positions", task.steps())? as u32,
         gathered_by_p: channels_last.into(),
         other_by_q: channels_last.into(),
         result_by_p: 1,
         accumulate: (write == Write::Accumulate).into(),
         ..geometry(p, layouts, maps.w)?
     };
-    let kernel = Kernel::tile::<T>("conv_wgrad", tile);
-    kernel.run(launch, product.grid::<T>(tile, split.splits)?, &args)?;
+    match plan.algorithm {
+        Algorithm::Simt => {
+            let kernel = Kernel::tile::<T>("conv_wgrad", "", plan.tile);
+            kernel.run(launch, plan.grid()?, &args)?;
+        }
+        Algorithm::TensorCore => conv_mma::wgrad::<T>(launch, &plan, args)?,
+    }
     match partial {
-        Some(partial) => reduce::splits::<T>(device, &partial, split.splits, length, dw, write),
+        Some(partial) => reduce::splits::<T>(device, &partial, splits, length, dw, write),
         None => Ok(()),
+    }
+}
+
+fn task<T: Element>(problem: &ConvProblem<4>, pass: Pass, layouts: Layouts) -> Task<'_> {
+    Task {
+        problem,
+        pass,
+        dtype: T::DTYPE,
+        layouts,
     }
 }
 

@@ -1,9 +1,10 @@
 //! A GPU, or the emulator that stands in for one.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::DeviceBuffer;
+use super::conv_plan::{Algorithm, MathMode, Traits};
 #[cfg(feature = "cuda")]
 use super::kernel;
 use super::launch::Backend;
@@ -32,6 +33,14 @@ pub struct CudaDevice(Arc<Inner>);
 struct Inner {
     name: String,
     backend: Backend,
+    wishes: Mutex<Wishes>,
+}
+
+/// What the user of a device asks of the planner.
+#[derive(Clone, Copy, Default)]
+struct Wishes {
+    math: MathMode,
+    preferred: Option<Algorithm>,
 }
 
 impl CudaDevice {
@@ -106,7 +115,11 @@ impl CudaDevice {
 
     #[cfg(any(feature = "cuda", feature = "emulator"))]
     fn with_backend(name: String, backend: Backend) -> Self {
-        CudaDevice(Arc::new(Inner { name, backend }))
+        CudaDevice(Arc::new(Inner {
+            name,
+            backend,
+            wishes: Mutex::default(),
+        }))
     }
 
     pub(super) fn backend(&self) -> &Backend {
@@ -116,6 +129,44 @@ impl CudaDevice {
     /// `cuda:ORDINAL` or `emulator`.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What may stand in for arithmetic in f32 from now on, in every clone of this device.
+    ///
+    /// ```
+    /// use ndconv::{CopyTiming, CudaDevice, MathMode};
+    /// # if let Ok(device) = CudaDevice::emulator(0, CopyTiming::Eager) {
+    /// assert_eq!(device.math_mode(), MathMode::Strict);
+    /// device.set_math_mode(MathMode::Tf32);
+    /// assert_eq!(device.math_mode(), MathMode::Tf32);
+    /// # }
+    /// ```
+    pub fn set_math_mode(&self, math: MathMode) {
+        self.wishes().math = math;
+    }
+
+    /// What may stand in for arithmetic in f32.
+    pub fn math_mode(&self) -> MathMode {
+        self.wishes().math
+    }
+
+    /// Convolutions that this algorithm applies to use it from now on, in every clone of this
+    /// device; all others, and with `None` all, what the planner picks.
+    pub fn prefer(&self, algorithm: Option<Algorithm>) {
+        self.wishes().preferred = algorithm;
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn traits(&self) -> Traits {
+        let wishes = *self.wishes();
+        Traits {
+            compute: self.backend().compute(),
+            math: wishes.math,
+            preferred: wishes.preferred,
+        }
     }
 
     /// Waits until everything asked for so far has been done.

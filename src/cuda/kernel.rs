@@ -105,8 +105,8 @@ impl Kernel {
     }
 
     /// The instance with a square tile of this side.
-    pub fn tile<T: Element>(module: &'static str, tile: u32) -> Self {
-        Self::new(module, "", Instance::Tile(tile, T::DTYPE))
+    pub fn tile<T: Element>(module: &'static str, name: &'static str, tile: u32) -> Self {
+        Self::new(module, name, Instance::Tile(tile, T::DTYPE))
     }
 
     /// Runs it; `launch` holds the buffers whose addresses are in `args`.
@@ -148,10 +148,17 @@ mod tests {
         Casts,
         /// Tiles of 64 for every element type, and 128 for f32: `_128_f32`.
         Tiles,
+        /// Tiles of 64 and 128 for what tensor cores take: `_64_f16`.
+        TensorTiles,
+        /// One per element width that tensor cores take: `_b2`.
+        TensorWidths,
     }
 
     /// Every kernel: file, name in it, instances. A new kernel goes into this table.
     const KERNELS: &[(&str, &str, Instances)] = &[
+        ("conv_mma", "pack", Instances::TensorWidths),
+        ("conv_mma", "rows", Instances::TensorTiles),
+        ("conv_mma", "wgrad", Instances::TensorTiles),
         ("conv_rows", "", Instances::Tiles),
         ("conv_wgrad", "", Instances::Tiles),
         ("layout", "transpose", Instances::Widths),
@@ -198,6 +205,14 @@ mod tests {
                     .into_iter()
                     .chain([Instance::Tile(128, DType::F32)])
                     .collect(),
+                Instances::TensorTiles => [64, 128]
+                    .into_iter()
+                    .flat_map(|t| {
+                        let types = [DType::F16, DType::BF16, DType::F32];
+                        types.map(|d| Instance::Tile(t, d))
+                    })
+                    .collect(),
+                Instances::TensorWidths => [2, 4].map(Instance::Width).to_vec(),
             };
             all.extend(each.into_iter().map(|i| Kernel::new(module, name, i)));
         }

@@ -248,6 +248,11 @@ impl Backend {
         }
     }
 
+    /// Compute capability, ten times.
+    pub fn compute(&self) -> u32 {
+        on_backend!(self, backend => backend.compute())
+    }
+
     pub fn synchronize(&self) -> Result<()> {
         on_backend!(self, backend => backend.synchronize())
     }

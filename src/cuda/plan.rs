@@ -2,7 +2,6 @@
 
 use super::args::index;
 use super::launch::Grid;
-use crate::element::{DType, Element};
 use crate::error::Result;
 
 /// Threads of a block in every kernel.
@@ -40,11 +39,19 @@ impl Split {
         let steps = index("batch * positions", steps)? as usize;
         let wanted = MANY_BLOCKS.div_ceil(blocks.max(1));
         let splits = wanted.min(steps.div_ceil(least)).clamp(1, 65535);
-        let length = steps.div_ceil(splits).max(1);
-        Ok(Split {
+        Ok(Self::cut(steps, steps.div_ceil(splits).max(1)))
+    }
+
+    /// The same in stretches of a multiple of `unit` steps.
+    pub fn in_units(self, steps: usize, unit: usize) -> Self {
+        Self::cut(steps, (self.length as usize).next_multiple_of(unit))
+    }
+
+    fn cut(steps: usize, length: usize) -> Self {
+        Split {
             splits: steps.div_ceil(length).max(1) as u32,
             length: length as u32,
-        })
+        }
     }
 }
 
@@ -58,16 +65,10 @@ pub(super) struct Product {
 }
 
 impl Product {
-    /// Side of the tile that a block computes: the large one where it fits and blocks abound, when
-    /// every tile can be cut into so many splits.
-    pub fn tile<T: Element>(&self, splits: usize) -> u32 {
+    /// Whether tiles of 128 fit and abound, when every tile can be cut into so many splits.
+    pub fn is_large(&self, splits: usize) -> bool {
         let blocks = self.blocks(128).saturating_mul(splits);
-        let fits = self.rows >= 128 && self.columns >= 96;
-        if T::DTYPE == DType::F32 && fits && blocks >= MANY_BLOCKS / 4 {
-            128
-        } else {
-            64
-        }
+        self.rows >= 128 && self.columns >= 96 && blocks >= MANY_BLOCKS / 4
     }
 
     /// Tiles of this side.
@@ -80,24 +81,15 @@ impl Product {
         tiles.saturating_mul(self.copies)
     }
 
-    /// The grid of `conv_rows` or `conv_wgrad` over `splits` splits.
-    pub fn grid<T: Element>(&self, tile: u32, splits: u32) -> Result<Grid> {
+    /// A grid of a block per tile and split.
+    pub fn grid(&self, tile: u32, splits: u32, shared_bytes: usize) -> Result<Grid> {
         let blocks = self.blocks(tile).saturating_mul(splits as usize);
         Ok(Grid {
             blocks: [index("blocks", blocks)? as u32, 1],
             threads: THREADS,
-            shared_bytes: shared_bytes(tile as usize, size_of::<T::Acc>()),
+            shared_bytes,
         })
     }
-}
-
-/// What `contract` in `kernels/conv.cuh` cuts its shared memory into.
-fn shared_bytes(tile: usize, accumulator: usize) -> usize {
-    let steps = 2 * (1024 / tile);
-    let phases = 4 * 48;
-    let places = tile * (8 + 8 + 16 + 8) + steps * (8 + 8 + 16);
-    let tiles = 2 * steps * (tile + 4) * accumulator;
-    phases + places + tiles
 }
 
 #[cfg(test)]
@@ -114,6 +106,10 @@ mod tests {
                     splits * length >= steps && (splits - 1) * length < steps,
                     "{split:?}"
                 );
+                let split = split.in_units(steps, 32);
+                let (splits, length) = (split.splits as usize, split.length as usize);
+                assert!(length.is_multiple_of(32));
+                assert!(splits * length >= steps && (splits - 1) * length < steps);
             }
         }
     }
@@ -126,13 +122,6 @@ mod tests {
             columns: 1 << 20,
             copies: 1,
         };
-        assert!(product.grid::<f32>(64, 1).is_err());
-    }
-
-    #[test]
-    fn shared_memory_needs_no_permission() {
-        for (tile, accumulator) in [(64, 4), (64, 8), (128, 4)] {
-            assert!(shared_bytes(tile, accumulator) <= 48 << 10);
-        }
+        assert!(product.grid(64, 1, 0).is_err());
     }
 }

@@ -4,10 +4,11 @@
 mod convolution;
 mod others;
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use ndconv::ops::{self, Activation};
-use ndconv::{CopyTiming, CudaDevice, Device, Element, Error, Layout, Tensor};
+use ndconv::{Algorithm, CopyTiming, CudaDevice, Device, Element, Error, Layout, MathMode, Tensor};
 
 /// The GPU, if there is one; `REQUIRE_CUDA=1` makes its absence a failure.
 fn cuda() -> Option<&'static Device> {
@@ -30,11 +31,32 @@ fn cuda() -> Option<&'static Device> {
 fn devices(seed: usize) -> Vec<Device> {
     let timing = [CopyTiming::Eager, CopyTiming::Late][seed % 2];
     let emulator = CudaDevice::emulator(seed as u64 / 2 % 3, timing).unwrap();
-    cuda()
+    let all: Vec<Device> = cuda()
         .cloned()
         .into_iter()
         .chain([Device::Cuda(emulator)])
-        .collect()
+        .collect();
+    for device in &all {
+        if let Device::Cuda(device) = device {
+            device.prefer(PREFERRED.get());
+            device.set_math_mode(MathMode::Tf32); // exact on small integers
+        }
+    }
+    all
+}
+
+thread_local! {
+    /// What convolutions of this thread's checks use where it applies.
+    static PREFERRED: Cell<Option<Algorithm>> = const { Cell::new(None) };
+}
+
+/// Runs a check once with every algorithm for convolutions.
+fn with_every_algorithm(check: impl Fn()) {
+    for algorithm in Algorithm::ALL {
+        PREFERRED.set(Some(algorithm));
+        check();
+    }
+    PREFERRED.set(None);
 }
 
 /// Small integers, the same for the same seed.

@@ -20,6 +20,7 @@ const PLAIN_SHARED_BYTES: usize = 48 << 10;
 pub(in crate::cuda) struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    compute: u32,
     loaded: Mutex<Loaded>,
 }
 
@@ -68,11 +69,21 @@ impl Driver {
     }
 
     pub fn on_stream(stream: Arc<CudaStream>) -> Result<Self> {
+        let context = stream.context().clone();
+        let (major, minor) = context
+            .compute_capability()
+            .map_err(|e| failed("the compute capability", e))?;
         Ok(Driver {
-            context: stream.context().clone(),
+            context,
             stream,
+            compute: (major * 10 + minor).max(0) as u32,
             loaded: Mutex::default(),
         })
+    }
+
+    /// Compute capability, ten times.
+    pub fn compute(&self) -> u32 {
+        self.compute
     }
 
     pub fn allocate(&self, bytes: usize) -> Result<Memory> {

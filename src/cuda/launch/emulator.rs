@@ -120,6 +120,11 @@ impl Emulator {
         Emulator { seed, timing }
     }
 
+    /// Of the oldest GPU that has every instruction of the kernels.
+    pub fn compute(&self) -> u32 {
+        80
+    }
+
     /// Nothing is ever under way.
     pub fn synchronize(&self) -> Result<()> {
         Ok(())

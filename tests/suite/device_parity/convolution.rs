@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use ndconv::{ConvParams, ConvProblem, Element, Layout, Padding, PaddingMode, Write, ops};
 
-use super::{On, every_element, integers, same};
+use super::{On, every_element, integers, same, with_every_algorithm};
 
 /// One convolution: `(batch, groups, in and out channels per group)`, then the axes.
 struct Case<const N: usize> {
@@ -127,14 +127,15 @@ fn check_ranks<T: Element>() {
 
 #[test]
 fn convolutions_of_every_rank() {
-    every_element!(check_ranks);
+    with_every_algorithm(|| {
+        every_element!(check_ranks);
+    });
 }
 
-#[test]
-fn strides_that_leave_empty_phases() {
+fn strided<T: Element>() {
     // taps further apart than the stride, fewer taps than phases, gcd(stride, dilation) > 1
-    conv((1, 1, 2, 2), [13], [2], [5], [1], [(0, 0)]).check::<f32>();
-    conv((2, 1, 1, 3), [19], [3], [4], [6], [(5, 2)]).check::<f32>();
+    conv((1, 1, 2, 2), [13], [2], [5], [1], [(0, 0)]).check::<T>();
+    conv((2, 1, 1, 3), [19], [3], [4], [6], [(5, 2)]).check::<T>();
     conv(
         (1, 1, 2, 1),
         [15, 14],
@@ -143,7 +144,12 @@ fn strides_that_leave_empty_phases() {
         [3, 1],
         [(2, 2), (0, 0)],
     )
-    .check::<f32>();
+    .check::<T>();
+}
+
+#[test]
+fn strides_that_leave_empty_phases() {
+    strided::<f32>();
 }
 
 #[test]
@@ -151,6 +157,49 @@ fn more_than_one_tile_and_split() {
     conv((2, 1, 9, 70), [150], [8], [1], [1], [(3, 4)]).check::<f32>();
     conv((3, 1, 2, 3), [700], [5], [1], [1], [(2, 2)]).check::<f64>();
     conv((1, 1, 40, 33), [31], [3], [2], [1], [(1, 1)]).check::<f16>();
+}
+
+/// Channels, positions and groups that allow copies of every width, and sums of many steps.
+fn check_alignments<T: Element>() {
+    conv((2, 1, 40, 8), [8], [3], [1], [1], [(1, 1)]).check::<T>();
+    conv((1, 2, 12, 9), [10], [2], [1], [3], [(2, 0)]).check::<T>();
+    conv(
+        (2, 1, 6, 12),
+        [3, 6],
+        [3, 1],
+        [1, 2],
+        [1, 1],
+        [(1, 1), (0, 0)],
+    )
+    .check::<T>();
+    conv((3, 2, 7, 3), [5], [5], [3], [1], [(2, 2)]).check::<T>();
+    conv((2, 1, 16, 24), [4, 4], [1, 1], [1, 1], [1, 1], [(0, 0); 2]).check::<T>();
+    conv((2, 1, 5, 70), [66], [1], [1], [1], [(0, 0)]).check::<T>();
+}
+
+#[test]
+fn tensor_cores_at_every_alignment() {
+    with_every_algorithm(|| {
+        check_alignments::<f16>();
+        check_alignments::<bf16>();
+        check_alignments::<f32>();
+    });
+}
+
+#[test]
+fn tensor_cores_in_more_than_one_tile_and_split() {
+    with_every_algorithm(|| {
+        conv((2, 1, 9, 70), [150], [8], [1], [1], [(3, 4)]).check::<f16>();
+        conv((3, 1, 2, 3), [700], [5], [1], [1], [(2, 2)]).check::<bf16>();
+        conv((1, 2, 33, 34), [31], [3], [2], [1], [(1, 1)]).check::<f32>();
+        strided::<f16>();
+    });
+}
+
+#[test]
+fn the_large_tiles_of_tensor_cores() {
+    conv((1, 1, 2, 96), [16384], [3], [1], [1], [(1, 1)]).check_once::<f16>();
+    conv((1, 128, 2, 96), [65], [64], [1], [1], [(0, 0)]).check_once::<bf16>();
 }
 
 #[test]
