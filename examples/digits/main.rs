@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example digits
-//! cargo run --release --example digits -- --seed 3 --epochs 20 --device cpu
+//! cargo run --release --example digits -- --seed 3 --epochs 30 --device cpu
 //! cargo run --release --example digits -- --data path/to/mnist
 //! ```
 //!
@@ -35,7 +35,7 @@ use train::{Score, Trainer};
 struct Args {
     #[command(flatten)]
     common: Common,
-    /// How often every image is seen [default: 30; with --data 4]
+    /// How often every image is seen [default: 20; with --data 4]
     #[arg(long, value_name = "N", value_parser = cli::epochs(), allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// Images a step
@@ -87,7 +87,7 @@ fn run(args: Args) -> Result<()> {
         net.summary(&[args.batch, 1, rows, columns], Layout::ChannelsFirst)?
     ))?;
 
-    let few = if args.common.data.is_some() { 4 } else { 30 };
+    let few = if args.common.data.is_some() { 4 } else { 20 };
     let epochs = args.epochs.unwrap_or(few);
     let mut trainer = Trainer::new(
         net,
