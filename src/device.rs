@@ -35,6 +35,17 @@ impl Device {
         CudaDevice::open(ordinal).map(Device::Cuda)
     }
 
+    /// Waits until the device has done everything that it was given; a CPU has done so already.
+    ///
+    /// # Errors
+    /// What the device reports, from earlier operations as well.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            Device::Cuda(device) => device.synchronize(),
+        }
+    }
+
     /// The CUDA device if there is one, else the CPU together with the reason.
     pub fn cuda_or_cpu(ordinal: usize) -> (Self, Option<Error>) {
         match Device::cuda(ordinal) {

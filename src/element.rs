@@ -110,7 +110,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that tensors hold: [`f16`], [`bf16`], `f32` or `f64`.
+/// A type that tensors hold: [`f16`](half::f16), [`bf16`], `f32` or `f64`.
 ///
 /// Sums over `f16`, `bf16` and `f32` are kept in `f32`, sums over `f64` in `f64`
 /// ([`Element::Acc`]); a result is rounded once, when it is stored.

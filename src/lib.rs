@@ -16,11 +16,13 @@
 //!
 //! # What runs where
 //!
-//! | operations | CPU |
-//! | --- | --- |
-//! | fprop, dgrad, wgrad, bgrad: ranks 1 to 4, groups, stride, dilation, every padding | f64, f32, f16, bf16 |
-//! | padding modes, changes of layout and of element type | f64, f32, f16, bf16 |
-//! | max and average pooling, activations, softmax, dropout, losses, optimiser steps | f64, f32, f16, bf16 |
+//! | operations | CPU | CUDA, emulator |
+//! | --- | --- | --- |
+//! | fprop, dgrad, wgrad, bgrad: ranks 1 to 4, groups, stride, dilation, every padding | f64, f32, f16, bf16 | the same |
+//! | padding modes, changes of layout and of element type | f64, f32, f16, bf16 | the same |
+//! | max and average pooling, activations, softmax, dropout, losses, optimiser steps | f64, f32, f16, bf16 | the same |
+//! | circular convolution and correlation of tensors | f64, f32, f16, bf16 | not there |
+//! | [`signal`]: convolution of arrays | f64, f32, complex | not there |
 //!
 //! Both layouts everywhere. Sums are kept in `f32` for f16, bf16 and f32, in `f64` for f64, and a
 //! result is rounded once. The same call gives the same bits, for any number of threads.

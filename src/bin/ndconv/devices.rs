@@ -24,7 +24,31 @@ pub struct Args {
 }
 
 /// The crate features that this program was built with.
-const FEATURES: &[&str] = &["cli"];
+const FEATURES: &[&str] = &[
+    "cli",
+    #[cfg(feature = "cuda")]
+    "cuda",
+    #[cfg(feature = "emulator")]
+    "emulator",
+];
+
+/// The architectures that the embedded kernels were compiled for, each once.
+fn architectures() -> Vec<&'static str> {
+    let modules = ndconv::kernel_modules().iter();
+    let mut archs: Vec<_> = modules.flat_map(|m| m.kernels).map(|k| k.arch).collect();
+    archs.sort_unstable();
+    archs.dedup();
+    archs
+}
+
+/// The names of the embedded kernels, each once.
+fn kernels() -> Vec<&'static str> {
+    let modules = ndconv::kernel_modules().iter();
+    let mut names: Vec<_> = modules.flat_map(|m| m.kernels).map(|k| k.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
 
 impl Args {
     pub fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
@@ -45,7 +69,8 @@ impl Args {
                 "features": FEATURES,
                 "cpu": { "instructions": instructions, "threads": threads,
                     "ceilings": ceilings.as_ref().map(Ceilings::to_json) },
-                "cuda": { "available": why_not.is_none(), "reason": why_not },
+                "cuda": { "available": why_not.is_none(), "reason": why_not,
+                    "archs": architectures(), "kernels": kernels() },
             }))?;
             return Ok(Outcome::Done);
         }
@@ -65,6 +90,11 @@ impl Args {
         match why_not {
             None => table.row([gpu.to_string().into(), "available".into()]),
             Some(reason) => table.row(["cuda".into(), format!("not available: {reason}").into()]),
+        }
+        let (archs, kernels) = (architectures(), kernels().len());
+        if kernels > 0 {
+            let built = format!("{kernels} kernels built for sm_{}", archs.join(", sm_"));
+            table.row([Cell::default(), built.into()]);
         }
         table.print(out)?;
         Ok(Outcome::Done)

@@ -36,10 +36,7 @@ fn fails(folder: &Path, line: &str, naming: &str) {
     );
 }
 
-fn write<T: WritableElement>(folder: &Path, name: &str, values: &[T])
-where
-    T: Clone,
-{
+fn write<T: WritableElement + Clone>(folder: &Path, name: &str, values: &[T]) {
     write_npy(folder.join(name), &arr1(values)).expect("written");
 }
 

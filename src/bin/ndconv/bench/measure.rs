@@ -108,10 +108,13 @@ fn run<T: Element, const N: usize>(
         ndconv::Pass::Dgrad => x.clone(),
         ndconv::Pass::Wgrad => w.clone(),
     };
-    let sorted = repeat(effort, || match contraction {
-        ndconv::Pass::Fprop => ops::fprop_into(&p, &x, &w, None, &mut result, Write::Overwrite),
-        ndconv::Pass::Dgrad => ops::dgrad_into(&p, &y, &w, None, &mut result, Write::Overwrite),
-        ndconv::Pass::Wgrad => ops::wgrad_into(&p, &x, &y, &mut result, Write::Overwrite),
+    let sorted = repeat(effort, || {
+        match contraction {
+            ndconv::Pass::Fprop => ops::fprop_into(&p, &x, &w, None, &mut result, Write::Overwrite),
+            ndconv::Pass::Dgrad => ops::dgrad_into(&p, &y, &w, None, &mut result, Write::Overwrite),
+            ndconv::Pass::Wgrad => ops::wgrad_into(&p, &x, &y, &mut result, Write::Overwrite),
+        }?;
+        device.synchronize() // a launch returns before the kernel has run
     })?;
     Ok(Timing {
         sorted,
