@@ -11,6 +11,9 @@ use plotters::prelude::*;
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// A name, and points in order: drawn as a line or, with a size, as dots.
+pub type Curve<'a> = (&'a str, Vec<(f64, f64)>, Option<u32>);
+
 /// One diagram.
 pub struct Panel<'a> {
     pub title: &'a str,
@@ -19,8 +22,7 @@ pub struct Panel<'a> {
     pub log: [bool; 2],
     /// The corner that the curves leave free.
     pub legend: SeriesLabelPosition,
-    /// Points in order, drawn as a line or, with a size, as dots.
-    pub curves: Vec<(&'a str, Vec<(f64, f64)>, Option<u32>)>,
+    pub curves: Vec<Curve<'a>>,
 }
 
 const SIZE: (u32, u32) = (1120, 480);

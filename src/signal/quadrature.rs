@@ -331,7 +331,7 @@ fn linear<S: Scalar>(
 
 /// `(-1)^j x[j]` in every row.
 fn alternate<S: Scalar>(x: &[S], n: usize) -> Vec<S> {
-    let signed = |(j, &v): (usize, &S)| if j % n % 2 == 0 { v } else { -v };
+    let signed = |(j, &v): (usize, &S)| if (j % n).is_multiple_of(2) { v } else { -v };
     x.iter().enumerate().map(signed).collect()
 }
 
