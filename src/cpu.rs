@@ -3,6 +3,7 @@
 //! Everything here is written once for rank 4; lower ranks come with unit axes in front.
 //! Shapes were checked by `ops`.
 
+pub(crate) mod circular;
 pub(crate) mod conv;
 pub(crate) mod loss;
 mod output;
@@ -14,4 +15,6 @@ mod simd;
 pub(crate) mod step;
 mod strides;
 
-pub use conv::MicroKernel;
+pub(crate) use strides::Strides;
+
+pub use conv::{MicroKernel, Passes};

@@ -53,6 +53,19 @@ pub enum Error {
         /// The sizes that were multiplied.
         size: String,
     },
+    /// A circular operation has no inverse: the spectrum of its operand vanishes somewhere.
+    #[error(
+        "row {row}: the spectrum is {magnitude:e} at bin {bin:?}, 0 within rounding, so there is \
+         no inverse: use the Wiener-regularised one"
+    )]
+    Singular {
+        /// The row of the batch, counted from 0 in row-major order.
+        row: usize,
+        /// The frequency along every circular axis.
+        bin: Vec<usize>,
+        /// The magnitude of the spectrum there.
+        magnitude: f64,
+    },
     /// Two tensors of one operation live on different devices.
     #[error("{what} is on {got}, but the operation runs on {expected}: move it with to_device")]
     DeviceMismatch {
@@ -88,6 +101,14 @@ pub enum Error {
         what: String,
         /// Bytes asked for.
         requested: usize,
+    },
+    /// The CUDA driver, or the emulator in its place, reported an error.
+    #[error("CUDA: {what}: {reason}")]
+    Cuda {
+        /// The kernel or the call that failed.
+        what: String,
+        /// What was reported.
+        reason: String,
     },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
