@@ -44,7 +44,7 @@ impl PaddingMode {
     ///
     /// Reflect and circular fold once: a valid [`Axis`] never asks for more.
     pub fn source(self, position: isize, input: usize) -> Option<usize> {
-        let size = input as isize;
+        let size = isize::try_from(input).ok().filter(|&size| size > 0)?;
         if (0..size).contains(&position) {
             return Some(position as usize);
         }
@@ -53,8 +53,8 @@ impl PaddingMode {
             PaddingMode::Replicate => position.clamp(0, size - 1),
             PaddingMode::Circular if position < 0 => position + size,
             PaddingMode::Circular => position - size,
-            PaddingMode::Reflect if position < 0 => -position,
-            PaddingMode::Reflect => 2 * (size - 1) - position,
+            PaddingMode::Reflect if position < 0 => position.checked_neg()?,
+            PaddingMode::Reflect => (size - 1) - (position - (size - 1)),
         };
         (0..size).contains(&folded).then_some(folded as usize)
     }
@@ -70,6 +70,8 @@ impl PaddingMode {
 }
 
 /// One spatial axis of a convolution or pooling, valid by construction.
+///
+/// Numbers that no valid axis asks for saturate rather than overflow.
 ///
 /// Output position `o` and tap `t` meet at input position `o * stride + t * dilation - padding.0`.
 /// `padding` is signed: a negative side is a crop, as transposed convolutions may need.
@@ -244,18 +246,25 @@ impl Axis {
 
     /// Positions that the dilated kernel covers: `dilation * (kernel_size - 1) + 1`.
     pub fn extent(&self) -> usize {
-        self.dilation * (self.kernel_size - 1) + 1
+        self.dilation
+            .saturating_mul(self.kernel_size.saturating_sub(1))
+            .saturating_add(1)
     }
 
     /// Size of the input with both paddings.
     pub fn padded(&self) -> isize {
-        self.input as isize + self.padding.0 + self.padding.1
+        saturating(self.input)
+            .saturating_add(self.padding.0)
+            .saturating_add(self.padding.1)
     }
 
     /// Where output position `out` and tap `tap` meet on the input axis; outside `0..input` it is
     /// padding.
     pub fn position(&self, out: usize, tap: usize) -> isize {
-        (out * self.stride + tap * self.dilation) as isize - self.padding.0
+        let offset = out
+            .saturating_mul(self.stride)
+            .saturating_add(tap.saturating_mul(self.dilation));
+        saturating(offset).saturating_sub(self.padding.0)
     }
 
     /// [`Axis::position`] where it lies on the input.
@@ -287,6 +296,10 @@ pub(crate) fn extent(kernel_size: usize, dilation: usize) -> Result<usize, Geome
         .checked_mul(dilation)
         .and_then(|e| e.checked_add(1))
         .ok_or(GeometryError::Overflow)
+}
+
+fn saturating(value: usize) -> isize {
+    value.min(isize::MAX as usize) as isize
 }
 
 fn signed(value: usize) -> Result<isize, GeometryError> {

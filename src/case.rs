@@ -63,7 +63,7 @@ pub struct Options {
 ///
 /// ```no_run
 /// use ndconv::{Device, case};
-/// let report = case::check("tests/golden/cases/torch_conv2d_plain.safetensors", &Device::Cpu)?;
+/// let report = case::check("tests/golden/cases/torch_conv2d_valid.safetensors", &Device::Cpu)?;
 /// assert!(report.passed(), "{report}");
 /// # Ok::<(), ndconv::Error>(())
 /// ```

@@ -15,4 +15,6 @@ mod simd;
 pub(crate) mod step;
 mod strides;
 
-pub use conv::MicroKernel;
+pub(crate) use strides::Strides;
+
+pub use conv::{MicroKernel, Passes};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::cuda::CudaDevice;
 use crate::error::{Error, Result};
 
 /// Where a tensor lives and an operation runs.
@@ -20,17 +21,18 @@ pub enum Device {
     /// The processor, through this crate's own engine.
     #[default]
     Cpu,
+    /// An NVIDIA GPU, or the emulator that runs the same kernels.
+    Cuda(CudaDevice),
 }
 
 impl Device {
     /// The CUDA device with this ordinal.
     ///
     /// # Errors
-    /// [`Error::KernelsNotBuilt`] when the crate was built without kernels.
+    /// [`Error::KernelsNotBuilt`] when the crate was built without kernels,
+    /// [`Error::NoCudaDevice`] without a driver or a GPU of this number.
     pub fn cuda(ordinal: usize) -> Result<Self> {
-        Err(Error::KernelsNotBuilt {
-            why: format!("this version runs on the CPU alone, so cuda:{ordinal} cannot be opened"),
-        })
+        CudaDevice::open(ordinal).map(Device::Cuda)
     }
 
     /// The CUDA device if there is one, else the CPU together with the reason.
@@ -40,12 +42,21 @@ impl Device {
             Err(why_not) => (Device::Cpu, Some(why_not)),
         }
     }
+
+    /// The CUDA kernels on the CPU, thread by thread: for tests without a GPU, and very slow.
+    ///
+    /// # Errors
+    /// [`Error::KernelsNotBuilt`] without the feature `emulator`.
+    pub fn emulator() -> Result<Self> {
+        CudaDevice::shared_emulator().map(Device::Cuda)
+    }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(device) => f.write_str(device.name()),
         }
     }
 }
@@ -53,16 +64,20 @@ impl fmt::Display for Device {
 impl FromStr for Device {
     type Err = Error;
 
-    /// Opens `cpu`, `cuda` or `cuda:ORDINAL`.
+    /// Opens `cpu`, `cuda`, `cuda:ORDINAL` or `emulator`.
     fn from_str(s: &str) -> Result<Self> {
         let ordinal = match s {
             "cpu" => return Ok(Device::Cpu),
+            "emulator" => return Device::emulator(),
             "cuda" => Some(0),
             _ => s.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
         };
         match ordinal {
             Some(ordinal) => Device::cuda(ordinal),
-            None => Err(Error::argument("device", "cpu, cuda or cuda:ORDINAL", s)),
+            None => {
+                let expected = "cpu, cuda, cuda:ORDINAL or emulator";
+                Err(Error::argument("device", expected, format!("{s:?}")))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::cpu::MicroKernel;
+use crate::cpu::{MicroKernel, Passes};
 use crate::error::{Error, Result};
 use crate::signal::Scalar;
 
@@ -157,10 +157,19 @@ pub trait Element:
     /// The elements whose little-endian bytes these are; a rest of less than one is dropped.
     #[doc(hidden)]
     fn read_le(bytes: &[u8]) -> Vec<Self>;
+    /// The convolution passes of the CPU.
+    #[doc(hidden)]
+    fn passes() -> Passes<Self>;
 }
 
-macro_rules! little_endian {
+/// What all element types implement alike.
+macro_rules! alike {
     ($type:ident) => {
+        // never inlined elsewhere: this is what keeps the engine's code in this crate
+        #[inline(never)]
+        fn passes() -> Passes<$type> {
+            Passes::new()
+        }
         fn write_le(source: &[Self], bytes: &mut Vec<u8>) {
             bytes.extend(source.iter().flat_map(|v| v.to_le_bytes()));
         }
@@ -215,7 +224,7 @@ macro_rules! accumulator {
             fn narrow(source: &[$type], target: &mut [Self]) {
                 target.copy_from_slice(source);
             }
-            little_endian!($type);
+            alike!($type);
         }
     };
 }
@@ -244,7 +253,7 @@ macro_rules! storage {
             fn narrow(source: &[f32], target: &mut [Self]) {
                 target.convert_from_f32_slice(source);
             }
-            little_endian!($type);
+            alike!($type);
         }
     };
 }

@@ -102,6 +102,14 @@ pub enum Error {
         /// Bytes asked for.
         requested: usize,
     },
+    /// The CUDA driver, or the emulator in its place, reported an error.
+    #[error("CUDA: {what}: {reason}")]
+    Cuda {
+        /// The kernel or the call that failed.
+        what: String,
+        /// What was reported.
+        reason: String,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

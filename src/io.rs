@@ -1,4 +1,26 @@
-//! Files: parameters in safetensors, written whole or not at all.
+//! Files of tensors.
+//!
+//! [`Archive`] reads safetensors, npy, npz, PyTorch checkpoints, Keras' HDF5 and ONNX;
+//! [`Writer`] writes safetensors, npy and npz, whole or not at all. [`save_parameters`] and
+//! [`load_parameters`] keep the parameters of a layer in safetensors.
+
+mod archive;
+mod hdf5;
+mod kinds;
+mod npy;
+mod onnx;
+mod pickle;
+mod safetensors_file;
+mod source;
+mod torch;
+mod write;
+mod zipped;
+
+pub use archive::{Archive, StoredTensor};
+pub use kinds::{Format, StoredType};
+pub use npy::write_npy;
+pub use write::{Entry, Writer};
+use write::{beside, persist};
 
 use std::collections::HashMap;
 use std::fs;
@@ -113,23 +135,11 @@ pub(crate) fn save<T: Element>(
 /// # Errors
 /// [`Error::Io`]; whatever had the name before is unchanged then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".ndconv-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask, as any new file
-    }
-    let written = builder.tempfile_in(folder).and_then(|mut file| {
+    let written = beside(path).and_then(|mut file| {
         file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)
+        persist(file, path)
     });
-    written.map(|_| ()).map_err(|e| Error::io(path, e))
+    written.map_err(|e| Error::io(path, e))
 }
 
 /// A safetensors file in memory whose header has been checked against its length.

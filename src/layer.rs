@@ -27,6 +27,7 @@ pub use sequential::{Sequential, Summary, SummaryRow, Tape};
 
 use std::fmt;
 
+use crate::device::Device;
 use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
@@ -123,6 +124,15 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
     /// As [`Layer::forward`], and a `dy` that has not the output's shape.
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>>;
 
+    /// [`Layer::backward`] without the gradients in the parameters, for a layer that is not trained
+    /// itself: the discriminator in a generator's step.
+    ///
+    /// # Errors
+    /// As [`Layer::backward`].
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        Ok(self.backward(x, dy)?.input)
+    }
+
     /// [`Layer::backward`] without the gradient in the input, which the first layer of a net has
     /// no use for.
     ///
@@ -149,6 +159,39 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
     /// The parameters by name, in the order of [`Layer::parameters`].
     fn parameters_mut(&mut self) -> Vec<(String, &mut Tensor<T>)> {
         Vec::new()
+    }
+
+    /// What this layer becomes in a net that slides over larger inputs
+    /// ([`crate::remap::make_convolutional`]), for an input of shape `x` in memory order that was
+    /// not flattened; `None` for a layer that slides as it is.
+    ///
+    /// # Errors
+    /// A shape that the layer does not take.
+    fn sliding(&self, _x: &[usize], _layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
+        Ok(None)
+    }
+
+    /// Moves the parameters to a device; on an error the layer is unchanged.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] or what the device reports.
+    ///
+    /// ```
+    /// use ndconv::{Device, init::Rng, layer::{Dense, Layer}};
+    /// let mut dense = Dense::<f32>::new(3, 2, &mut Rng::new(0))?;
+    /// let (device, _why_not_cuda) = Device::cuda_or_cpu(0);
+    /// dense.move_to(&device)?;
+    /// assert_eq!(dense.weight().device(), device);
+    /// # Ok::<(), ndconv::Error>(())
+    /// ```
+    fn move_to(&mut self, device: &Device) -> Result<()> {
+        let parameters = self.parameters();
+        let moved = parameters.iter().map(|(_, p)| p.to_device(device));
+        let moved = moved.collect::<Result<Vec<_>>>()?;
+        for ((_, parameter), tensor) in self.parameters_mut().into_iter().zip(moved) {
+            *parameter = tensor;
+        }
+        Ok(())
     }
 
     /// Chooses between training and use.

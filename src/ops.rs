@@ -21,6 +21,7 @@ pub(crate) use step::{AdamStep, SgdStep, adam_step, sgd_step};
 
 use crate::axis::PaddingMode;
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -109,7 +110,16 @@ pub fn fprop_into<T: Element, const N: usize>(
     match x.device() {
         Device::Cpu => {
             let (x, w, bias) = (x.on_cpu("x")?, w.on_cpu("w")?, bias_on_cpu(bias)?);
-            cpu::conv::fprop(&p.lift(), layouts, x, w, bias, y.on_cpu_mut("y")?, write)
+            (T::passes().fprop)(&p.lift(), layouts, x, w, bias, y.on_cpu_mut("y")?, write)
+        }
+        Device::Cuda(device) => {
+            let inputs = cuda::conv::Inputs {
+                activation: x.on_cuda(&device, "x")?,
+                weight: w.on_cuda(&device, "w")?,
+                bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
+            };
+            let y = y.on_cuda_mut(&device, "y")?;
+            cuda::conv::fprop::<T>(&device, &p.lift(), layouts, inputs, y, write)
         }
     }
 }
@@ -164,13 +174,24 @@ pub fn dgrad_into<T: Element, const N: usize>(
             let what = "a bias on the gradient of a padding mode: add it afterwards".into();
             return Err(Error::Unsupported { what });
         }
-        return pad_adjoint(p, &dgrad(&p.folded(), dy, w, None)?, dx, write);
+        // in the accumulator's type, so that the sum over the folds is rounded once
+        let (dy, w) = (dy.cast::<T::Acc>()?, w.cast::<T::Acc>()?);
+        return pad_adjoint(p, &dgrad(&p.folded(), &dy, &w, None)?, dx, write);
     }
     let layouts = layouts(dy, w);
     match dy.device() {
         Device::Cpu => {
             let (dy, w, bias) = (dy.on_cpu("dy")?, w.on_cpu("w")?, bias_on_cpu(bias)?);
-            cpu::conv::dgrad(&p.lift(), layouts, dy, w, bias, dx.on_cpu_mut("dx")?, write)
+            (T::passes().dgrad)(&p.lift(), layouts, dy, w, bias, dx.on_cpu_mut("dx")?, write)
+        }
+        Device::Cuda(device) => {
+            let inputs = cuda::conv::Inputs {
+                activation: dy.on_cuda(&device, "dy")?,
+                weight: w.on_cuda(&device, "w")?,
+                bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
+            };
+            let dx = dx.on_cuda_mut(&device, "dx")?;
+            cuda::conv::dgrad::<T>(&device, &p.lift(), layouts, inputs, dx, write)
         }
     }
 }
@@ -225,7 +246,12 @@ pub fn wgrad_into<T: Element, const N: usize>(
     match x.device() {
         Device::Cpu => {
             let (x, dy) = (x.on_cpu("x")?, dy.on_cpu("dy")?);
-            cpu::conv::wgrad(&p.lift(), layouts, x, dy, dw.on_cpu_mut("dw")?, write)
+            (T::passes().wgrad)(&p.lift(), layouts, x, dy, dw.on_cpu_mut("dw")?, write)
+        }
+        Device::Cuda(device) => {
+            let (x, dy) = (x.on_cuda(&device, "x")?, dy.on_cuda(&device, "dy")?);
+            let dw = dw.on_cuda_mut(&device, "dw")?;
+            cuda::conv::wgrad::<T>(&device, &p.lift(), layouts, x, dy, dw, write)
         }
     }
 }
@@ -253,11 +279,16 @@ pub fn bgrad<T: Element>(dy: &Tensor<T>) -> Result<Tensor<T>> {
             dy.shape(),
         ));
     };
-    let mut dbias = Tensor::zeros(&[channels], &dy.device())?;
+    let mut dbias = Tensor::uninitialised(&[channels], &dy.device())?;
     match dy.device() {
         Device::Cpu => {
             let sums = dbias.on_cpu_mut("dbias")?;
             cpu::reduce::channel_sums(&shape, dy.layout(), dy.on_cpu("dy")?, sums);
+        }
+        Device::Cuda(device) => {
+            let (layout, dy) = (dy.layout(), dy.on_cuda(&device, "dy")?);
+            let sums = dbias.on_cuda_mut(&device, "dbias")?;
+            cuda::reduce::channel_sums::<T>(&device, &shape, layout, dy, sums)?;
         }
     }
     Ok(dbias)
@@ -271,6 +302,11 @@ pub(crate) fn change_layout<T: Element>(source: &Tensor<T>, target: &mut Tensor<
             let to = target.layout();
             cpu::pad::change_layout(&shape, to, source.on_cpu("x")?, target.on_cpu_mut("y")?);
         }
+        Device::Cuda(device) => {
+            let (to, x) = (target.layout(), source.on_cuda(&device, "x")?);
+            let y = target.on_cuda_mut(&device, "y")?;
+            cuda::pad::change_layout::<T>(&device, &shape, to, x, y)?;
+        }
     }
     Ok(())
 }
@@ -283,6 +319,11 @@ fn pad<T: Element, const N: usize>(p: &ConvProblem<N>, x: &Tensor<T>) -> Result<
             let target = padded.on_cpu_mut("padded x")?;
             cpu::pad::pad(&p.lift(), x.layout(), x.on_cpu("x")?, target);
         }
+        Device::Cuda(device) => {
+            let target = padded.on_cuda_mut(&device, "padded x")?;
+            let (layout, x) = (x.layout(), x.on_cuda(&device, "x")?);
+            cuda::pad::pad::<T>(&device, &p.lift(), layout, x, target)?;
+        }
     }
     Ok(padded)
 }
@@ -290,7 +331,7 @@ fn pad<T: Element, const N: usize>(p: &ConvProblem<N>, x: &Tensor<T>) -> Result<
 /// The adjoint of [`pad`]: every padded position's gradient goes to the input it was copied from.
 fn pad_adjoint<T: Element, const N: usize>(
     p: &ConvProblem<N>,
-    padded: &Tensor<T>,
+    padded: &Tensor<T::Acc>,
     dx: &mut Tensor<T>,
     write: Write,
 ) -> Result<()> {
@@ -299,6 +340,11 @@ fn pad_adjoint<T: Element, const N: usize>(
         Device::Cpu => {
             let source = padded.on_cpu("padded dx")?;
             cpu::pad::pad_adjoint(&p.lift(), layout, source, dx.on_cpu_mut("dx")?, write);
+        }
+        Device::Cuda(device) => {
+            let source = padded.on_cuda(&device, "padded dx")?;
+            let dx = dx.on_cuda_mut(&device, "dx")?;
+            cuda::pad::pad_adjoint::<T>(&device, &p.lift(), layout, source, dx, write)?;
         }
     }
     Ok(())
@@ -311,7 +357,7 @@ fn uninitialised<T: Element>(
     layout: Layout,
 ) -> Result<Tensor<T>> {
     let shape = layout.from_channels_first(channels_first);
-    Ok(Tensor::zeros(&shape, &like.device())?.with_layout(layout))
+    Ok(Tensor::uninitialised(&shape, &like.device())?.with_layout(layout))
 }
 
 fn layouts<T: Element>(activation: &Tensor<T>, weight: &Tensor<T>) -> Layouts {

@@ -10,6 +10,17 @@ use crate::ops::{AdamStep, SgdStep, adam_step, sgd_step};
 use crate::tensor::Tensor;
 
 /// Updates a layer's parameters from their gradients.
+///
+/// ```
+/// use ndconv::optim::{Adam, Optimizer, Sgd};
+/// let mut optimisers: Vec<Box<dyn Optimizer<f32>>> =
+///     vec![Box::new(Sgd::new(0.1)?.momentum(0.9)?), Box::new(Adam::new(0.1)?)];
+/// for optimiser in &mut optimisers {
+///     optimiser.set_learning_rate(optimiser.learning_rate() / 2.0)?;
+///     assert_eq!(optimiser.learning_rate(), 0.05);
+/// }
+/// # Ok::<(), ndconv::Error>(())
+/// ```
 pub trait Optimizer<T: Element> {
     /// One step; `gradients` are in the order of [`Layer::parameters`].
     ///
@@ -17,6 +28,15 @@ pub trait Optimizer<T: Element> {
     /// [`Error::Shape`] when the gradients are not the layer's, or when the layer is not the one
     /// of the earlier steps. The layer is unchanged then.
     fn step(&mut self, layer: &mut dyn Layer<T>, gradients: &[Tensor<T>]) -> Result<()>;
+
+    /// The factor of every update.
+    fn learning_rate(&self) -> f64;
+
+    /// Changes the factor of every update, as a schedule does.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a number that is negative or not finite.
+    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()>;
 }
 
 /// Stochastic gradient descent with momentum, as PyTorch defines it: `g += weight_decay * w`,
@@ -84,15 +104,6 @@ impl<T: Element> Sgd<T> {
         self.step.weight_decay = non_negative("weight decay", weight_decay)?;
         Ok(self)
     }
-
-    /// Changes the learning rate, as a schedule does.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a number that is negative or not finite.
-    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
-        self.step.learning_rate = non_negative("learning rate", learning_rate)?;
-        Ok(())
-    }
 }
 
 impl<T: Element> Optimizer<T> for Sgd<T> {
@@ -108,6 +119,15 @@ impl<T: Element> Optimizer<T> for Sgd<T> {
         for (((_, w), g), s) in parameters.into_iter().zip(gradients).zip(&mut self.state) {
             sgd_step(self.step, g, &mut s.velocity, s.master.as_mut(), w)?;
         }
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.step.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        self.step.learning_rate = non_negative("learning rate", learning_rate)?;
         Ok(())
     }
 }
@@ -198,15 +218,6 @@ impl<T: Element> Adam<T> {
         self.weight_decay = non_negative("weight decay", weight_decay)?;
         Ok(self)
     }
-
-    /// Changes the learning rate, as a schedule does.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a number that is negative or not finite.
-    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
-        self.learning_rate = non_negative("learning rate", learning_rate)?;
-        Ok(())
-    }
 }
 
 impl<T: Element> Optimizer<T> for Adam<T> {
@@ -233,6 +244,15 @@ impl<T: Element> Optimizer<T> for Adam<T> {
         for (((_, w), g), s) in parameters.into_iter().zip(gradients).zip(&mut self.state) {
             adam_step(step, g, &mut s.moments, s.master.as_mut(), w)?;
         }
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        self.learning_rate = non_negative("learning rate", learning_rate)?;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The one value that describes a convolution: every layer, device, planner and bench reads it.
 
+use std::fmt;
+
 use crate::axis::{Axis, PaddingMode, extent};
 use crate::error::{Error, GeometryError, Result};
 use crate::shape::{check_elements, expect_rank, too_large};
@@ -34,7 +36,12 @@ pub enum Padding<const N: usize> {
 impl<const N: usize> Padding<N> {
     /// The same number of positions before and after every axis.
     pub fn uniform(positions: usize) -> Self {
-        Padding::Explicit([(positions, positions); N])
+        Padding::symmetric([positions; N])
+    }
+
+    /// As many positions before an axis as after it, each axis its own number.
+    pub fn symmetric(positions: [usize; N]) -> Self {
+        Padding::Explicit(positions.map(|p| (p, p)))
     }
 
     /// `(before, after)` for one axis of a plain convolution.
@@ -67,6 +74,30 @@ impl<const N: usize> Padding<N> {
         };
         let signed = |v| isize::try_from(v).map_err(|_| GeometryError::Overflow);
         Ok((signed(lo)?, signed(hi)?))
+    }
+}
+
+impl<const N: usize> fmt::Display for Padding<N> {
+    /// A name, or the numbers in as few words as they need: `1`, `[1, 2]`, `[(0, 1), (2, 2)]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Padding::Explicit(pairs) => {
+                let before = pairs.map(|(lo, _)| lo);
+                return match before.first() {
+                    Some(&positions) if *self == Padding::uniform(positions) => {
+                        write!(f, "{positions}")
+                    }
+                    _ if *self == Padding::symmetric(before) => write!(f, "{before:?}"),
+                    _ => write!(f, "{pairs:?}"),
+                };
+            }
+            Padding::Valid => "valid",
+            Padding::Same => "same",
+            Padding::SameLower => "same_lower",
+            Padding::Full => "full",
+            Padding::Causal => "causal",
+        };
+        f.write_str(name)
     }
 }
 
@@ -414,7 +445,8 @@ impl<const N: usize> ConvProblem<N> {
         let (Pass::Fprop | Pass::Dgrad | Pass::Wgrad) = pass;
         [self.x_shape(), self.w_shape(), self.y_shape()]
             .iter()
-            .map(|shape| shape.iter().product::<usize>() as u64 * element as u64)
+            .map(|shape| shape.iter().product::<usize>() as u64)
+            .map(|elements| elements.saturating_mul(element as u64))
             .fold(0, u64::saturating_add)
     }
 

@@ -188,7 +188,7 @@ impl Rules {
         if !allowed {
             return Err(Error::Unsupported {
                 what: format!(
-                    "padding {:?} of rank {N} under {} rules: use explicit padding or native rules",
+                    "padding {} of rank {N} under {} rules: use explicit padding or native rules",
                     params.padding,
                     self.name()
                 ),

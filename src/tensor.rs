@@ -1,9 +1,11 @@
 //! Tensors: a shape, a layout and a buffer on a device.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
 
+use crate::cuda::{self, CudaDevice, DeviceBuffer};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -13,6 +15,7 @@ use crate::shape::{Layout, check_elements};
 #[derive(Clone, Debug)]
 pub(crate) enum Buffer<T> {
     Cpu(Arc<Vec<T>>),
+    Cuda(Arc<DeviceBuffer>),
 }
 
 /// A dense array of any rank on a device; the element type is in the type, the device in the value.
@@ -83,11 +86,27 @@ impl<T: Element> Tensor<T> {
                 data.resize(elements, value);
                 Buffer::Cpu(Arc::new(data))
             }
+            Device::Cuda(device) => {
+                Buffer::Cuda(Arc::new(cuda::pointwise::filled(device, elements, value)?))
+            }
         };
         Ok(Tensor {
             shape: shape.to_vec(),
             layout: Layout::ChannelsFirst,
             buffer,
+        })
+    }
+
+    /// A tensor whose elements do not matter, because they are all written next.
+    pub(crate) fn uninitialised(shape: &[usize], device: &Device) -> Result<Self> {
+        let Device::Cuda(device) = device else {
+            return Self::zeros(shape, device);
+        };
+        let elements = check_elements("tensor", shape)?;
+        Ok(Tensor {
+            shape: shape.to_vec(),
+            layout: Layout::ChannelsFirst,
+            buffer: Buffer::Cuda(Arc::new(device.uninitialised::<T>(elements)?)),
         })
     }
 
@@ -126,8 +145,9 @@ impl<T: Element> Tensor<T> {
 
     /// The device that holds the elements.
     pub fn device(&self) -> Device {
-        match self.buffer {
+        match &self.buffer {
             Buffer::Cpu(_) => Device::Cpu,
+            Buffer::Cuda(buffer) => Device::Cuda(buffer.device().clone()),
         }
     }
 
@@ -146,12 +166,8 @@ impl<T: Element> Tensor<T> {
         if layout == self.layout || self.shape.len() < 3 {
             return Ok(self.clone().with_layout(layout));
         }
-        let mut moved = Self::full(
-            &layout.from_channels_first(&self.channels_first_shape()),
-            T::default(),
-            &self.device(),
-        )?
-        .with_layout(layout);
+        let shape = layout.from_channels_first(&self.channels_first_shape());
+        let mut moved = Self::uninitialised(&shape, &self.device())?.with_layout(layout);
         crate::ops::change_layout(self, &mut moved)?;
         Ok(moved)
     }
@@ -171,22 +187,43 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The same tensor on another device; a cheap clone when it is there already.
+    /// The same tensor on another device; a cheap clone when it is there already. Between two
+    /// devices other than the CPU it goes through the host.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] or what the device reports.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        match (&self.buffer, device) {
-            (Buffer::Cpu(_), Device::Cpu) => Ok(self.clone()),
-        }
+        let buffer = match (&self.buffer, device) {
+            (Buffer::Cpu(_), Device::Cpu) => return Ok(self.clone()),
+            (Buffer::Cuda(buffer), Device::Cuda(device)) if buffer.device() == device => {
+                return Ok(self.clone());
+            }
+            (Buffer::Cpu(data), Device::Cuda(device)) => {
+                Buffer::Cuda(Arc::new(DeviceBuffer::upload(device, data)?))
+            }
+            (Buffer::Cuda(buffer), Device::Cpu) => Buffer::Cpu(Arc::new(buffer.download()?)),
+            (Buffer::Cuda(buffer), Device::Cuda(device)) => {
+                let data = buffer.download::<T>()?;
+                Buffer::Cuda(Arc::new(DeviceBuffer::upload(device, &data)?))
+            }
+        };
+        Ok(Tensor {
+            shape: self.shape.clone(),
+            layout: self.layout,
+            buffer,
+        })
     }
 
-    /// Every element rounded to another type.
+    /// Every element rounded to another type; a cheap clone when it is the same type.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn cast<U: Element>(&self) -> Result<Tensor<U>> {
-        let mut cast = Tensor::zeros(&self.shape, &self.device())?.with_layout(self.layout);
+        if let Some(same) = (self as &dyn Any).downcast_ref::<Tensor<U>>() {
+            return Ok(same.clone());
+        }
+        let cast = Tensor::uninitialised(&self.shape, &self.device())?;
+        let mut cast = cast.with_layout(self.layout);
         crate::ops::cast(self, &mut cast)?;
         Ok(cast)
     }
@@ -198,6 +235,7 @@ impl<T: Element> Tensor<T> {
     pub fn to_vec(&self) -> Result<Vec<T>> {
         match &self.buffer {
             Buffer::Cpu(data) => Ok(data.to_vec()),
+            Buffer::Cuda(buffer) => buffer.download(),
         }
     }
 
@@ -229,26 +267,68 @@ impl<T: Element> Tensor<T> {
         }
         match &mut self.buffer {
             Buffer::Cpu(buffer) => Arc::make_mut(buffer).copy_from_slice(data),
+            Buffer::Cuda(buffer) => {
+                *buffer = Arc::new(DeviceBuffer::upload(buffer.device(), data)?);
+            }
         }
         Ok(())
     }
 
     /// The elements of a tensor that an operation on the CPU reads.
-    pub(crate) fn on_cpu(&self, _what: &str) -> Result<&[T]> {
+    pub(crate) fn on_cpu(&self, what: &str) -> Result<&[T]> {
         match &self.buffer {
             Buffer::Cpu(data) => Ok(data),
+            Buffer::Cuda(_) => Err(self.elsewhere(what, &Device::Cpu)),
         }
     }
 
     /// The elements of a tensor that an operation on the CPU writes.
-    pub(crate) fn on_cpu_mut(&mut self, _what: &str) -> Result<&mut [T]> {
+    pub(crate) fn on_cpu_mut(&mut self, what: &str) -> Result<&mut [T]> {
+        if let Buffer::Cuda(_) = &self.buffer {
+            return Err(self.elsewhere(what, &Device::Cpu));
+        }
         match &mut self.buffer {
             Buffer::Cpu(data) => Ok(Arc::make_mut(data).as_mut_slice()),
+            Buffer::Cuda(_) => unreachable!("looked at above"),
         }
     }
 
-    /// A tensor of this one's shape, layout and device, filled with `value`.
-    pub(crate) fn like(&self, value: T) -> Result<Self> {
-        Ok(Self::full(&self.shape, value, &self.device())?.with_layout(self.layout))
+    /// The memory of a tensor that an operation on a GPU reads.
+    pub(crate) fn on_cuda(&self, device: &CudaDevice, what: &str) -> Result<&DeviceBuffer> {
+        match &self.buffer {
+            Buffer::Cuda(buffer) if buffer.device() == device => Ok(buffer),
+            _ => Err(self.elsewhere(what, &Device::Cuda(device.clone()))),
+        }
+    }
+
+    /// The memory of a tensor that an operation on a GPU writes.
+    pub(crate) fn on_cuda_mut(
+        &mut self,
+        device: &CudaDevice,
+        what: &str,
+    ) -> Result<&mut DeviceBuffer> {
+        self.on_cuda(device, what)?;
+        match &mut self.buffer {
+            Buffer::Cuda(buffer) => {
+                if Arc::get_mut(buffer).is_none() {
+                    *buffer = Arc::new(buffer.duplicate()?);
+                }
+                Ok(Arc::get_mut(buffer).expect("nobody shares a new buffer"))
+            }
+            Buffer::Cpu(_) => unreachable!("looked at above"),
+        }
+    }
+
+    fn elsewhere(&self, what: &str, expected: &Device) -> Error {
+        Error::DeviceMismatch {
+            what: what.into(),
+            expected: expected.to_string(),
+            got: self.device().to_string(),
+        }
+    }
+
+    /// A tensor of this one's shape, layout and device, whose elements are all written next.
+    pub(crate) fn uninitialised_like(&self) -> Result<Self> {
+        Ok(Self::uninitialised(&self.shape, &self.device())?.with_layout(self.layout))
     }
 }

@@ -45,6 +45,7 @@ impl Op {
 
     pub fn weight_kind(self) -> WeightKind {
         match self {
+            Op::ConvTranspose => WeightKind::ConvTranspose,
             Op::DepthwiseConv => WeightKind::Depthwise,
             Op::Dense => WeightKind::Dense,
             _ => WeightKind::Conv,

@@ -45,6 +45,11 @@ impl<'a, T: Element> Case<'a, T> {
         let weight_layout: WeightLayout =
             metadata.named("weight_layout", "pytorch, keras or theano")?;
         let op = metadata.op()?;
+        // a case's dense weight is (out, in) under any name but keras
+        let weight_layout = match (weight_layout, op) {
+            (WeightLayout::Theano, Op::Dense) => WeightLayout::PyTorch,
+            (layout, _) => layout,
+        };
         let activation = |name: &str| -> Result<Option<Tensor<T>>> {
             let tensor = file.tensor::<T>(name)?;
             let on_device = tensor.map(|t| t.with_layout(layout).to_device(device));

@@ -13,9 +13,11 @@ mod gemm;
 mod naive;
 mod pack;
 mod scratch;
+mod split;
 mod stencil;
 #[cfg(test)]
 mod tests;
+mod tiling;
 mod wgrad;
 mod window;
 
@@ -32,8 +34,34 @@ use crate::problem::ConvProblem;
 use crate::shape::Layout;
 use stencil::Roles;
 
+/// fprop or dgrad: the problem, the layouts, source, weight and bias, the target.
+type Forward<T> =
+    fn(&ConvProblem<4>, Layouts, &[T], &[T], Option<&[T]>, &mut [T], Write) -> Result<()>;
+
+/// wgrad: the problem, the layouts, `x` and `dy`, the target.
+type Backward<T> = fn(&ConvProblem<4>, Layouts, &[T], &[T], &mut [T], Write) -> Result<()>;
+
+/// The passes of one element type. [`Element`] hands them out from functions without generics, so
+/// that the engine is compiled once, here, and not again in every program that uses it.
+#[doc(hidden)]
+pub struct Passes<T> {
+    pub(crate) fprop: Forward<T>,
+    pub(crate) dgrad: Forward<T>,
+    pub(crate) wgrad: Backward<T>,
+}
+
+impl<T: Element> Passes<T> {
+    pub(crate) fn new() -> Self {
+        Passes {
+            fprop,
+            dgrad,
+            wgrad,
+        }
+    }
+}
+
 /// `y` from `x` and `w`, and the bias of the output channels.
-pub(crate) fn fprop<T: Element>(
+fn fprop<T: Element>(
     p: &ConvProblem<4>,
     layouts: Layouts,
     x: &[T],
@@ -46,7 +74,7 @@ pub(crate) fn fprop<T: Element>(
 }
 
 /// `dx` from `dy` and `w`, and a bias of the input channels.
-pub(crate) fn dgrad<T: Element>(
+fn dgrad<T: Element>(
     p: &ConvProblem<4>,
     layouts: Layouts,
     dy: &[T],
@@ -59,7 +87,7 @@ pub(crate) fn dgrad<T: Element>(
 }
 
 /// `dw` from `x` and `dy`.
-pub(crate) fn wgrad<T: Element>(
+fn wgrad<T: Element>(
     p: &ConvProblem<4>,
     layouts: Layouts,
     x: &[T],

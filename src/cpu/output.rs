@@ -52,7 +52,10 @@ pub(crate) fn store<T: Element>(sums: &mut [T::Acc], target: &mut [T], write: Wr
 }
 
 /// As [`store`], with elements of the target `step` apart.
-pub(crate) fn store_strided<T: Element>(
+///
+/// # Safety
+/// As [`Output::part`], for each of those elements.
+pub(crate) unsafe fn store_strided<T: Element>(
     sums: &[T::Acc],
     target: &Output<T>,
     at: usize,
@@ -60,7 +63,7 @@ pub(crate) fn store_strided<T: Element>(
     write: Write,
 ) {
     for (i, &sum) in sums.iter().enumerate() {
-        // SAFETY: the caller of this function owns these elements, as of `Output::part`.
+        // SAFETY: by this function's contract.
         let slot = &mut unsafe { target.part(at + i * step, 1) }[0];
         *slot = T::from_acc(match write {
             Write::Overwrite => sum,

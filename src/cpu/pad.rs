@@ -34,7 +34,7 @@ pub(crate) fn pad<T: Element>(p: &ConvProblem<4>, layout: Layout, x: &[T], padde
 pub(crate) fn pad_adjoint<T: Element>(
     p: &ConvProblem<4>,
     layout: Layout,
-    padded: &[T],
+    padded: &[T::Acc],
     dx: &mut [T],
     write: Write,
 ) {
@@ -55,7 +55,7 @@ pub(crate) fn pad_adjoint<T: Element>(
                 let origin = [0, 1, 2, 3].map(|axis| source[axis][position[axis]]);
                 let (i, o) = (from.at(position), to.at(origin));
                 for channel in 0..p.in_channels() {
-                    sums[o + channel * to.channel] += padded[i + channel * from.channel].to_acc();
+                    sums[o + channel * to.channel] += padded[i + channel * from.channel];
                 }
             }
             T::narrow(&sums, dx);
@@ -73,6 +73,10 @@ fn sources(p: &ConvProblem<4>) -> [Vec<usize>; 4] {
 
 /// Moves a tensor of this channels-first shape to layout `to` from the other one.
 pub(crate) fn change_layout<T: Element>(shape: &[usize], to: Layout, x: &[T], y: &mut [T]) {
+    // an empty tensor's other sizes can be anything: multiply none of them
+    if x.is_empty() {
+        return;
+    }
     let pixels: usize = shape[2..].iter().product();
     let channels = shape[1];
     let (rows, columns) = match to {
@@ -80,8 +84,8 @@ pub(crate) fn change_layout<T: Element>(shape: &[usize], to: Layout, x: &[T], y:
         Layout::ChannelsLast => (channels, pixels),
     };
     let image = rows * columns;
-    y.par_chunks_mut(image.max(1))
-        .zip(x.par_chunks(image.max(1)))
+    y.par_chunks_mut(image)
+        .zip(x.par_chunks(image))
         .for_each(|(y, x)| transpose(rows, columns, x, y));
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn activate_backward<T: Element>(
 ) {
     let (zero, one) = (T::Acc::zero(), T::Acc::one());
     match activation {
-        Activation::Relu => zip(x, dy, dx, |x, dy| if x > zero { dy } else { x * zero }),
+        Activation::Relu => zip(x, dy, dx, |x, dy| if x <= zero { zero } else { dy }),
         Activation::LeakyRelu { slope } => {
             let slope = T::Acc::from_f64(slope);
             zip(x, dy, dx, |x, dy| if x > zero { dy } else { slope * dy });

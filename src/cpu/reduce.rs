@@ -20,12 +20,13 @@ pub(crate) fn sum(len: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
 
 /// Sums over batch and positions of a tensor of this channels-first shape, per channel.
 pub(crate) fn channel_sums<T: Element>(shape: &[usize], layout: Layout, dy: &[T], sums: &mut [T]) {
-    let channels = shape[1];
-    let pixels: usize = shape[2..].iter().product();
+    // an empty tensor's other sizes can be anything: multiply none of them
     if sums.is_empty() || dy.is_empty() {
         sums.fill(T::default());
         return;
     }
+    let channels = shape[1];
+    let pixels: usize = shape[2..].iter().product();
     match layout {
         // (batch, channels, pixels): a channel's planes one after another
         Layout::ChannelsFirst => sums.par_iter_mut().enumerate().for_each(|(c, out)| {

@@ -16,12 +16,14 @@ mod gather;
 mod neon;
 mod portable;
 mod tile;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use fir::{correlate, fir_lanes, fir_positions};
-pub(crate) use gather::{Place, Plan, Rows, gather};
+pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
+pub(crate) use transpose::transpose;
 
 /// An instruction set that this machine was found to have.
 ///
@@ -89,12 +91,20 @@ impl Level {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| {
             let levels = Level::available();
-            let wanted = std::env::var("NDCONV_CPU_LEVEL").ok();
-            levels
-                .iter()
-                .copied()
-                .find(|level| Some(level.0.name()) == wanted.as_deref())
-                .unwrap_or(levels[levels.len() - 1])
+            let fastest = levels[levels.len() - 1];
+            let Ok(wanted) = std::env::var("NDCONV_CPU_LEVEL") else {
+                return fastest;
+            };
+            let found = levels.iter().find(|level| level.0.name() == wanted);
+            *found.unwrap_or_else(|| {
+                let names: Vec<_> = levels.iter().map(|level| level.0.name()).collect();
+                let (names, fastest) = (names.join(", "), fastest.0.name());
+                eprintln!(
+                    "ndconv: NDCONV_CPU_LEVEL={wanted} is none of this machine's levels \
+                     ({names}); using {fastest}"
+                );
+                &levels[levels.len() - 1]
+            })
         })
     }
 }
@@ -103,8 +113,8 @@ impl Level {
 ///
 /// # Safety
 /// The methods execute instructions of the implementor's level; the caller must hold its
-/// [`Level`]. Pointers must be valid for [`Vector::LANES`] elements, for the masked load at the
-/// lanes of its mask only; they need no alignment.
+/// [`Level`]. Pointers must be valid for [`Vector::LANES`] elements, for the masked loads at the
+/// lanes of the mask only (at least one); they need no alignment.
 pub unsafe trait Vector: Copy {
     type Scalar: Copy;
     const LANES: usize;
@@ -118,6 +128,50 @@ pub unsafe trait Vector: Copy {
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self;
     /// The lanes of `mask` from memory, the others from `self`.
     unsafe fn load_masked(self, mask: u32, from: *const Self::Scalar) -> Self;
+    /// Lane `l` of `mask` from `from + l * step`, the others from `self`.
+    #[inline(always)]
+    unsafe fn load_strided(self, mask: u32, from: *const Self::Scalar, step: usize) -> Self {
+        // SAFETY: as this method.
+        unsafe { load_strided(self, mask, from, step) }
+    }
+    /// `to[column * pitch + row] = from[row * step + column]` for [`Vector::LANES`] rows and
+    /// columns; memory must be valid there.
+    #[inline(always)]
+    unsafe fn transpose(
+        from: *const Self::Scalar,
+        step: usize,
+        to: *mut Self::Scalar,
+        pitch: usize,
+    ) {
+        for column in 0..Self::LANES {
+            for row in 0..Self::LANES {
+                // SAFETY: valid by this method's contract.
+                unsafe { *to.add(column * pitch + row) = *from.add(row * step + column) };
+            }
+        }
+    }
+}
+
+/// [`Vector::load_strided`] one lane at a time.
+///
+/// # Safety
+/// As the method.
+#[inline(always)]
+unsafe fn load_strided<V: Vector>(old: V, mask: u32, from: *const V::Scalar, step: usize) -> V {
+    const MOST: usize = 16;
+    const { assert!(V::LANES <= MOST) };
+    // SAFETY: memory at the lanes of the mask, and the level, by the trait's contract; `lanes` is
+    // at least one vector.
+    unsafe {
+        let mut lanes = [*from.wrapping_add(mask.trailing_zeros() as usize * step); MOST];
+        old.store(lanes.as_mut_ptr());
+        for (lane, to) in lanes.iter_mut().enumerate().take(V::LANES) {
+            if mask >> lane & 1 == 1 {
+                *to = *from.wrapping_add(lane * step);
+            }
+        }
+        V::load(lanes.as_ptr())
+    }
 }
 
 /// A kernel body, generic over the vector it is compiled for.

@@ -1,7 +1,7 @@
 //! Layers without weights: activations, softmax, flatten, dropout.
 
 use super::pool::gradient;
-use super::{Gradients, Layer, Mode};
+use super::{Gradients, Layer, Mode, Sequential};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::{self, Activation};
@@ -22,7 +22,10 @@ impl<T: Element> Layer<T> for Activation {
     }
 
     fn describe(&self) -> String {
-        format!("{self:?}")
+        match self {
+            Activation::LeakyRelu { slope } => format!("LeakyRelu({slope})"),
+            other => format!("{other:?}"),
+        }
     }
 }
 
@@ -89,6 +92,11 @@ impl<T: Element> Layer<T> for Flatten {
 
     fn describe(&self) -> String {
         "Flatten".into()
+    }
+
+    /// Nothing: the layers behind take the axes as they are.
+    fn sliding(&self, _x: &[usize], _layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
+        Ok(Some(Box::new(Sequential::new())))
     }
 }
 

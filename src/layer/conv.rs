@@ -94,6 +94,11 @@ impl<T: Element, const N: usize> Conv<T, N> {
         &self.params
     }
 
+    /// Whose shape rules the layer follows.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
     /// The convolution of an input of this channels-first shape.
     ///
     /// # Errors
@@ -111,11 +116,15 @@ impl<T: Element, const N: usize> Layer<T> for Conv<T, N> {
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
-        let p = self.problem(&x.channels_first_shape())?;
         Ok(Gradients {
-            input: ops::dgrad(&p, dy, &self.weight, None)?,
+            input: self.input_gradient(x, dy)?,
             parameters: self.parameter_gradients(x, dy)?,
         })
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        let p = self.problem(&x.channels_first_shape())?;
+        ops::dgrad(&p, dy, &self.weight, None)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {
@@ -242,6 +251,16 @@ impl<T: Element, const N: usize> ConvTranspose<T, N> {
         &self.params
     }
 
+    /// Whose shape rules the layer follows.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// What fixes the output size beside the parameters.
+    pub fn size(&self) -> &TransposedSize<N> {
+        &self.size
+    }
+
     /// The associated convolution of an input of this channels-first shape: its `y` is this
     /// layer's input, its `x` this layer's output.
     ///
@@ -260,11 +279,15 @@ impl<T: Element, const N: usize> Layer<T> for ConvTranspose<T, N> {
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
-        let p = self.problem(&x.channels_first_shape())?;
         Ok(Gradients {
-            input: ops::fprop(&p, dy, &self.weight, None)?,
+            input: self.input_gradient(x, dy)?,
             parameters: self.parameter_gradients(x, dy)?,
         })
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        let p = self.problem(&x.channels_first_shape())?;
+        ops::fprop(&p, dy, &self.weight, None)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {
@@ -348,7 +371,7 @@ fn describe<T: Element, const N: usize>(
         text += &format!(", stride {:?}", params.stride);
     }
     if params.padding != default.padding {
-        text += &format!(", padding {:?}", params.padding);
+        text += &format!(", padding {}", params.padding);
     }
     if params.dilation != default.dilation {
         text += &format!(", dilation {:?}", params.dilation);

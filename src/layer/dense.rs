@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::init::{Init, Rng};
 use crate::ops;
 use crate::problem::{ConvParams, ConvProblem};
+use crate::remap::dense_layer_to_conv;
 use crate::shape::Layout;
 use crate::tensor::Tensor;
 
@@ -146,11 +147,15 @@ impl<T: Element> Layer<T> for Dense<T> {
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
-        let p = self.problem(x.shape())?;
         Ok(Gradients {
-            input: rows(ops::dgrad(&p, &positions(dy)?, &self.taps()?, None)?)?,
+            input: self.input_gradient(x, dy)?,
             parameters: self.parameter_gradients(x, dy)?,
         })
+    }
+
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        let p = self.problem(x.shape())?;
+        rows(ops::dgrad(&p, &positions(dy)?, &self.taps()?, None)?)
     }
 
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {
@@ -164,6 +169,30 @@ impl<T: Element> Layer<T> for Dense<T> {
     fn output_shape(&self, x: &[usize], _layout: Layout) -> Result<Vec<usize>> {
         let p = self.problem(x)?;
         Ok(vec![p.output()[0], p.out_channels()])
+    }
+
+    fn sliding(&self, x: &[usize], layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
+        fn conv<T: Element, const N: usize>(
+            dense: &Dense<T>,
+            channels: usize,
+            spatial: &[usize],
+            layout: Layout,
+        ) -> Result<Option<Box<dyn Layer<T>>>> {
+            let mut sizes = [0; N];
+            sizes.copy_from_slice(spatial);
+            let conv = dense_layer_to_conv(dense, channels, sizes, layout)?;
+            Ok(Some(Box::new(conv)))
+        }
+        match layout.to_channels_first(x).as_slice() {
+            [_, channels, s @ ..] => match s.len() {
+                1 => conv::<T, 1>(self, *channels, s, layout),
+                2 => conv::<T, 2>(self, *channels, s, layout),
+                3 => conv::<T, 3>(self, *channels, s, layout),
+                4 => conv::<T, 4>(self, *channels, s, layout),
+                _ => Ok(None), // rows already, or what forward refuses
+            },
+            _ => Ok(None),
+        }
     }
 
     fn describe(&self) -> String {

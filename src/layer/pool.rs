@@ -210,7 +210,7 @@ fn describe<const N: usize>(name: &str, params: &PoolParams<N>) -> String {
         text += &format!(", stride {:?}", params.stride);
     }
     if params.padding != default.padding {
-        text += &format!(", padding {:?}", params.padding);
+        text += &format!(", padding {}", params.padding);
     }
     if params.dilation != default.dilation {
         text += &format!(", dilation {:?}", params.dilation);

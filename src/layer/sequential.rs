@@ -80,6 +80,11 @@ impl<T: Element> Sequential<T> {
         &self.layers
     }
 
+    /// The layers in order, to be exchanged for others.
+    pub(crate) fn layers_mut(&mut self) -> &mut [Box<dyn Layer<T>>] {
+        &mut self.layers
+    }
+
     /// The forward pass, keeping every layer's input.
     ///
     /// # Errors
@@ -122,6 +127,20 @@ impl<T: Element> Sequential<T> {
         Ok(gradients)
     }
 
+    /// [`Sequential::backward_of`] without the gradients in the parameters, for a net that is not
+    /// trained itself.
+    ///
+    /// # Errors
+    /// As [`Sequential::backward_of`].
+    pub fn input_gradient_of(&self, tape: &Tape<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        self.check_tape(tape)?;
+        let mut dy = dy.clone();
+        for (layer, x) in self.layers.iter().zip(&tape.inputs).rev() {
+            dy = layer.input_gradient(x, &dy)?;
+        }
+        Ok(dy)
+    }
+
     /// From the last layer back to number `stop`: the gradient in its input, and the parameter
     /// gradients of those layers in order.
     fn walk_back(
@@ -130,10 +149,7 @@ impl<T: Element> Sequential<T> {
         dy: &Tensor<T>,
         stop: usize,
     ) -> Result<(Tensor<T>, Vec<Tensor<T>>)> {
-        if tape.inputs.len() != self.layers.len() {
-            let expected = format!("the tape of a net of {} layers", self.layers.len());
-            return Err(Error::argument("tape", expected, tape.inputs.len()));
-        }
+        self.check_tape(tape)?;
         let mut dy = dy.clone();
         let mut parameters = Vec::new(); // last layer first
         for (layer, x) in self.layers.iter().zip(&tape.inputs).skip(stop).rev() {
@@ -142,6 +158,14 @@ impl<T: Element> Sequential<T> {
             dy = gradients.input;
         }
         Ok((dy, parameters.into_iter().rev().flatten().collect()))
+    }
+
+    fn check_tape(&self, tape: &Tape<T>) -> Result<()> {
+        if tape.inputs.len() != self.layers.len() {
+            let expected = format!("the tape of a net of {} layers", self.layers.len());
+            return Err(Error::argument("tape", expected, tape.inputs.len()));
+        }
+        Ok(())
     }
 
     /// A table of the layers for an input of this shape, in memory order.
@@ -194,6 +218,10 @@ impl<T: Element> Layer<T> for Sequential<T> {
         self.backward_of(&self.record(x)?, dy)
     }
 
+    fn input_gradient(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
+        self.input_gradient_of(&self.record(x)?, dy)
+    }
+
     fn parameter_gradients(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Vec<Tensor<T>>> {
         self.parameter_gradients_of(&self.record(x)?, dy)
     }
@@ -222,6 +250,21 @@ impl<T: Element> Layer<T> for Sequential<T> {
         layers
             .flat_map(|(i, layer)| numbered(i, layer.parameters_mut()))
             .collect()
+    }
+
+    /// A net within a net slides if all of its layers do as they are.
+    fn sliding(&self, x: &[usize], layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
+        let mut shape = x.to_vec();
+        for layer in &self.layers {
+            if layer.sliding(&shape, layout)?.is_some() {
+                let what = "Flatten or Dense in a net within a net, as a convolution: make the \
+                            inner net convolutional first"
+                    .into();
+                return Err(Error::Unsupported { what });
+            }
+            shape = layer.output_shape(&shape, layout)?;
+        }
+        Ok(None)
     }
 
     /// Every layer gets its own seed, or two dropouts would drop the same elements.

@@ -15,7 +15,8 @@ use crate::tensor::Tensor;
 /// batch and broadcast as in NumPy. `z` has the broadcast shape.
 ///
 /// # Errors
-/// [`Error::Shape`] otherwise, [`Error::DeviceMismatch`], [`Error::OutOfMemory`].
+/// [`Error::Shape`] otherwise, [`Error::Unsupported`] for tensors that are not on the CPU,
+/// [`Error::DeviceMismatch`], [`Error::OutOfMemory`].
 ///
 /// ```
 /// use ndconv::{Tensor, ops};
@@ -126,7 +127,7 @@ pub(crate) fn circular_gradient_in_x<T: Element>(
     let geometry = expect_result(x, y, dz)?;
     let (operation, a, b) = operation.gradient_in_x();
     let operands = [a, b].map(|operand| if operand == Operand::Y { y } else { dz });
-    let dx = x.like(T::default())?;
+    let dx = x.uninitialised_like()?;
     run(operation, &geometry, [a, b], operands, Operand::X, dx)
 }
 
@@ -140,7 +141,7 @@ pub(crate) fn circular_gradient_in_y<T: Element>(
     let geometry = expect_result(x, y, dz)?;
     let (operation, a, b) = operation.gradient_in_y();
     let operands = [a, b].map(|operand| if operand == Operand::X { x } else { dz });
-    let dy = y.like(T::default())?;
+    let dy = y.uninitialised_like()?;
     run(operation, &geometry, [a, b], operands, Operand::Y, dy)
 }
 
@@ -159,6 +160,11 @@ fn run<T: Element>(
             let operands = [operands[0].on_cpu("x")?, operands[1].on_cpu("y")?];
             let out = out.on_cpu_mut("z")?;
             cpu::circular::circular(operation, geometry.dims(), operands, &pairing, out);
+        }
+        device @ Device::Cuda(_) => {
+            return Err(Error::Unsupported {
+                what: format!("circular operations on {device}: move the tensors to the CPU"),
+            });
         }
     }
     Ok(out)

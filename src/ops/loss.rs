@@ -2,6 +2,7 @@
 
 use super::expect_like;
 use crate::cpu;
+use crate::cuda::{self, loss::Pairs};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -42,11 +43,16 @@ pub fn cross_entropy<T: Element>(
             target,
         ));
     }
-    let mut gradient = logits.like(T::default())?;
+    let mut gradient = logits.uninitialised_like()?;
     let loss = match logits.device() {
         Device::Cpu => {
             let (x, dx) = (logits.on_cpu("logits")?, gradient.on_cpu_mut("gradient")?);
             cpu::loss::cross_entropy(classes, x, targets, dx)
+        }
+        Device::Cuda(device) => {
+            let x = logits.on_cuda(&device, "logits")?;
+            let dx = gradient.on_cuda_mut(&device, "gradient")?;
+            cuda::loss::classes::<T>(&device, classes, x, targets, dx)?
         }
     };
     Ok((loss, gradient))
@@ -72,7 +78,8 @@ pub fn binary_cross_entropy<T: Element>(
     logits: &Tensor<T>,
     targets: &Tensor<T>,
 ) -> Result<(f64, Tensor<T>)> {
-    loss_like(logits, targets, cpu::loss::binary_cross_entropy)
+    let on_cpu = cpu::loss::binary_cross_entropy;
+    loss_like(logits, targets, on_cpu, Pairs::BinaryCrossEntropy)
 }
 
 /// The mean of `(prediction - target)^2`, and its gradient.
@@ -95,24 +102,32 @@ pub fn mean_squared_error<T: Element>(
     prediction: &Tensor<T>,
     target: &Tensor<T>,
 ) -> Result<(f64, Tensor<T>)> {
-    loss_like(prediction, target, cpu::loss::mean_squared_error)
+    let on_cpu = cpu::loss::mean_squared_error;
+    loss_like(prediction, target, on_cpu, Pairs::SquaredError)
 }
 
 fn loss_like<T: Element>(
     prediction: &Tensor<T>,
     target: &Tensor<T>,
     on_cpu: fn(&[T], &[T], &mut [T]) -> f64,
+    on_cuda: Pairs,
 ) -> Result<(f64, Tensor<T>)> {
     expect_like("target", target, prediction)?;
     if prediction.is_empty() {
         let got = prediction.shape();
         return Err(Error::shape("prediction", "at least one element", got));
     }
-    let mut gradient = prediction.like(T::default())?;
+    let mut gradient = prediction.uninitialised_like()?;
     let loss = match prediction.device() {
         Device::Cpu => {
             let (x, t) = (prediction.on_cpu("prediction")?, target.on_cpu("target")?);
             on_cpu(x, t, gradient.on_cpu_mut("gradient")?)
+        }
+        Device::Cuda(device) => {
+            let x = prediction.on_cuda(&device, "prediction")?;
+            let t = target.on_cuda(&device, "target")?;
+            let dx = gradient.on_cuda_mut(&device, "gradient")?;
+            cuda::loss::pairs::<T>(&device, on_cuda, prediction.len(), x, t, dx)?
         }
     };
     Ok((loss, gradient))

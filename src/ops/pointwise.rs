@@ -1,6 +1,7 @@
 //! Activations, softmax, dropout and casts on tensors.
 
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -36,10 +37,15 @@ pub enum Activation {
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn activate<T: Element>(activation: Activation, x: &Tensor<T>) -> Result<Tensor<T>> {
-    let mut y = x.like(T::default())?;
+    let mut y = x.uninitialised_like()?;
     match x.device() {
         Device::Cpu => {
             cpu::pointwise::activate(activation, x.on_cpu("x")?, y.on_cpu_mut("y")?);
+        }
+        Device::Cuda(device) => {
+            let (len, x) = (x.len(), x.on_cuda(&device, "x")?);
+            let y = y.on_cuda_mut(&device, "y")?;
+            cuda::pointwise::activate::<T>(&device, activation, len, x, y)?;
         }
     }
     Ok(y)
@@ -58,11 +64,17 @@ pub fn activate_backward<T: Element>(
     dy: &Tensor<T>,
 ) -> Result<Tensor<T>> {
     expect_like("dy", dy, x)?;
-    let mut dx = x.like(T::default())?;
+    let mut dx = x.uninitialised_like()?;
     match x.device() {
         Device::Cpu => {
             let (x, dy) = (x.on_cpu("x")?, dy.on_cpu("dy")?);
             cpu::pointwise::activate_backward(activation, x, dy, dx.on_cpu_mut("dx")?);
+        }
+        Device::Cuda(device) => {
+            let len = x.len();
+            let (x, dy) = (x.on_cuda(&device, "x")?, dy.on_cuda(&device, "dy")?);
+            let dx = dx.on_cuda_mut(&device, "dx")?;
+            cuda::pointwise::activate_backward::<T>(&device, activation, len, x, dy, dx)?;
         }
     }
     Ok(dx)
@@ -81,9 +93,14 @@ pub fn activate_backward<T: Element>(
 /// ```
 pub fn softmax<T: Element>(x: &Tensor<T>) -> Result<Tensor<T>> {
     let lanes = channel_lanes(x)?;
-    let mut y = x.like(T::default())?;
+    let mut y = x.uninitialised_like()?;
     match x.device() {
         Device::Cpu => cpu::pointwise::softmax(lanes, x.on_cpu("x")?, y.on_cpu_mut("y")?),
+        Device::Cuda(device) => {
+            let (len, x) = (x.len(), x.on_cuda(&device, "x")?);
+            let y = y.on_cuda_mut(&device, "y")?;
+            cuda::pointwise::softmax::<T>(&device, lanes, len, x, y)?;
+        }
     }
     Ok(y)
 }
@@ -95,11 +112,17 @@ pub fn softmax<T: Element>(x: &Tensor<T>) -> Result<Tensor<T>> {
 pub fn softmax_backward<T: Element>(x: &Tensor<T>, dy: &Tensor<T>) -> Result<Tensor<T>> {
     expect_like("dy", dy, x)?;
     let lanes = channel_lanes(x)?;
-    let mut dx = x.like(T::default())?;
+    let mut dx = x.uninitialised_like()?;
     match x.device() {
         Device::Cpu => {
             let (x, dy) = (x.on_cpu("x")?, dy.on_cpu("dy")?);
             cpu::pointwise::softmax_backward(lanes, x, dy, dx.on_cpu_mut("dx")?);
+        }
+        Device::Cuda(device) => {
+            let len = x.len();
+            let (x, dy) = (x.on_cuda(&device, "x")?, dy.on_cuda(&device, "dy")?);
+            let dx = dx.on_cuda_mut(&device, "dx")?;
+            cuda::pointwise::softmax_backward::<T>(&device, lanes, len, x, dy, dx)?;
         }
     }
     Ok(dx)
@@ -124,9 +147,14 @@ pub fn dropout<T: Element>(x: &Tensor<T>, p: f64, seed: u64) -> Result<Tensor<T>
     if !(0.0..1.0).contains(&p) {
         return Err(Error::argument("dropout probability", "0 <= p < 1", p));
     }
-    let mut y = x.like(T::default())?;
+    let mut y = x.uninitialised_like()?;
     match x.device() {
         Device::Cpu => cpu::pointwise::dropout(p, seed, x.on_cpu("x")?, y.on_cpu_mut("y")?),
+        Device::Cuda(device) => {
+            let (len, x) = (x.len(), x.on_cuda(&device, "x")?);
+            let y = y.on_cuda_mut(&device, "y")?;
+            cuda::pointwise::dropout::<T>(&device, p, seed, len, x, y)?;
+        }
     }
     Ok(y)
 }
@@ -138,6 +166,11 @@ pub(crate) fn cast<T: Element, U: Element>(
 ) -> Result<()> {
     match source.device() {
         Device::Cpu => cpu::pointwise::cast(source.on_cpu("x")?, target.on_cpu_mut("y")?),
+        Device::Cuda(device) => {
+            let (len, x) = (source.len(), source.on_cuda(&device, "x")?);
+            let y = target.on_cuda_mut(&device, "y")?;
+            cuda::pointwise::cast::<T, U>(&device, len, x, y)?;
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{expect, expect_activation, uninitialised};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Result;
@@ -34,6 +35,11 @@ pub fn max_pool<T: Element, const N: usize>(
         Device::Cpu => {
             cpu::pool::max_pool(&p.lift(), x.layout(), x.on_cpu("x")?, y.on_cpu_mut("y")?);
         }
+        Device::Cuda(device) => {
+            let (layout, x) = (x.layout(), x.on_cuda(&device, "x")?);
+            let y = y.on_cuda_mut(&device, "y")?;
+            cuda::pool::max_pool::<T>(&device, &p.lift(), layout, x, y)?;
+        }
     }
     Ok(y)
 }
@@ -57,6 +63,12 @@ pub fn max_pool_backward<T: Element, const N: usize>(
         Device::Cpu => {
             let (x, dy, layout) = (x.on_cpu("x")?, dy.on_cpu("dy")?, x.layout());
             cpu::pool::max_pool_backward(&p.lift(), layout, x, dy, dx.on_cpu_mut("dx")?);
+        }
+        Device::Cuda(device) => {
+            let (layout, p) = (x.layout(), p.lift());
+            let (x, dy) = (x.on_cuda(&device, "x")?, dy.on_cuda(&device, "dy")?);
+            let dx = dx.on_cuda_mut(&device, "dx")?;
+            cuda::pool::max_pool_backward::<T>(&device, &p, layout, x, dy, dx)?;
         }
     }
     Ok(dx)
@@ -88,6 +100,11 @@ pub fn avg_pool<T: Element, const N: usize>(
         Device::Cpu => {
             cpu::pool::avg_pool(&p.lift(), x.layout(), x.on_cpu("x")?, y.on_cpu_mut("y")?);
         }
+        Device::Cuda(device) => {
+            let (layout, x) = (x.layout(), x.on_cuda(&device, "x")?);
+            let y = y.on_cuda_mut(&device, "y")?;
+            cuda::pool::avg_pool::<T>(&device, &p.lift(), layout, x, y)?;
+        }
     }
     Ok(y)
 }
@@ -109,6 +126,11 @@ pub fn avg_pool_backward<T: Element, const N: usize>(
         Device::Cpu => {
             let (layout, dy) = (dy.layout(), dy.on_cpu("dy")?);
             cpu::pool::avg_pool_backward(&p.lift(), layout, dy, dx.on_cpu_mut("dx")?);
+        }
+        Device::Cuda(device) => {
+            let (layout, dy) = (dy.layout(), dy.on_cuda(&device, "dy")?);
+            let dx = dx.on_cuda_mut(&device, "dx")?;
+            cuda::pool::avg_pool_backward::<T>(&device, &p.lift(), layout, dy, dx)?;
         }
     }
     Ok(dx)

@@ -1,6 +1,8 @@
 //! Optimiser steps: the arithmetic of one update of one parameter.
 
 use crate::cpu;
+use crate::cuda::step::Parameter;
+use crate::cuda::{self, CudaDevice};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Result;
@@ -31,6 +33,11 @@ pub(crate) fn sgd_step<T: Element>(
             master.map(|m| m.on_cpu_mut("master weight")).transpose()?,
             weight.on_cpu_mut("weight")?,
         ),
+        Device::Cuda(device) => {
+            let velocity = velocity.on_cuda_mut(&device, "velocity")?;
+            let parameter = on_cuda(&device, gradient, master, weight)?;
+            cuda::step::sgd_step::<T>(&device, step, parameter, velocity)?;
+        }
     }
     Ok(())
 }
@@ -65,6 +72,27 @@ pub(crate) fn adam_step<T: Element>(
             master.map(|m| m.on_cpu_mut("master weight")).transpose()?,
             weight.on_cpu_mut("weight")?,
         ),
+        Device::Cuda(device) => {
+            let first = first.on_cuda_mut(&device, "first moment")?;
+            let second = second.on_cuda_mut(&device, "second moment")?;
+            let parameter = on_cuda(&device, gradient, master, weight)?;
+            cuda::step::adam_step::<T>(&device, step, parameter, first, second)?;
+        }
     }
     Ok(())
+}
+
+fn on_cuda<'a, T: Element>(
+    device: &CudaDevice,
+    gradient: &'a Tensor<T>,
+    master: Option<&'a mut Tensor<T::Acc>>,
+    weight: &'a mut Tensor<T>,
+) -> Result<Parameter<'a>> {
+    let master = master.map(|m| m.on_cuda_mut(device, "master weight"));
+    Ok(Parameter {
+        length: weight.len(),
+        gradient: gradient.on_cuda(device, "gradient")?,
+        master: master.transpose()?,
+        weight: weight.on_cuda_mut(device, "weight")?,
+    })
 }

@@ -9,7 +9,7 @@ use super::align::Region;
 use super::boundary::{Boundary, Margin, extend, extend_adjoint};
 use super::linear::{Linear, Shared, reversed};
 use super::scalar::Scalar;
-use crate::cpu::conv;
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::{Layouts, Write};
 use crate::problem::{ConvParams, ConvProblem, Padding};
@@ -142,7 +142,7 @@ pub(crate) fn compute<S: Scalar>(p: &Linear, a: &[S], b: &[S]) -> Result<Vec<S>>
     let plan = Plan::new::<S>(p)?;
     let (x, w) = (plan.signal(p, a)?, taps(b, k));
     let mut y = vec![<S::Real as Default>::default(); plan.problem.y_shape().iter().product()];
-    conv::fprop(
+    (S::Real::passes().fprop)(
         &plan.problem,
         LAYOUTS,
         &x,
@@ -171,7 +171,7 @@ pub(crate) fn gradients<S: Scalar>(
     let (x, w) = (plan.signal(p, a)?, taps(b, k));
     let dy = S::planes(dz, out);
     let (mut dx, mut dw) = (vec![zero(); x.len()], vec![zero(); w.len()]);
-    conv::dgrad(
+    (S::Real::passes().dgrad)(
         &plan.problem,
         LAYOUTS,
         &dy,
@@ -180,7 +180,7 @@ pub(crate) fn gradients<S: Scalar>(
         &mut dx,
         Write::Overwrite,
     )?;
-    conv::wgrad(&plan.problem, LAYOUTS, &x, &dy, &mut dw, Write::Overwrite)?;
+    (S::Real::passes().wgrad)(&plan.problem, LAYOUTS, &x, &dy, &mut dw, Write::Overwrite)?;
     let cut: usize = p.n.iter().zip(&plan.cut).map(|(&n, m)| m.of(n)).product();
     let mut da = S::from_planes(dx, cut);
     if cut != n {

@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use crate::cases::{plant, scratch, write};
 
-/// What came of a run.
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
+/// What came of a run of the program.
+pub struct Run {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Run {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e} in {}", self.out))
     }
 
@@ -26,7 +26,7 @@ impl Run {
     }
 }
 
-fn ndconv<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
+pub fn ndconv<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_ndconv"))
         .args(arguments)
         .env_remove("NO_COLOR")

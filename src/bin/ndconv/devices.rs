@@ -1,19 +1,23 @@
 //! `ndconv devices`: what this build can run on, here.
 
-use ndconv::Device;
+use ndconv::{DType, Device};
 use serde_json::json;
 
+use crate::bench::Ceilings;
 use crate::exit::{Failure, Outcome};
 use crate::output::Output;
-use crate::table::{Align, Table};
+use crate::table::{Align, Cell, Table};
 
 /// List what this build can run on: processor, instruction levels, threads, GPUs.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   ndconv devices
-  ndconv devices --json")]
+  ndconv devices --ceilings --json")]
 pub struct Args {
+    /// Measure what the processor can do at best: copy bandwidth and matrix rate.
+    #[arg(long)]
+    ceilings: bool,
     /// Print JSON in place of the table.
     #[arg(long)]
     json: bool,
@@ -29,13 +33,18 @@ impl Args {
         let (instructions, threads) = (instruction_levels(), rayon::current_num_threads());
         let (gpu, why_not) = Device::cuda_or_cpu(0);
         let why_not = why_not.map(|e| e.to_string());
+        let ceilings = match self.ceilings {
+            true => Some(Ceilings::measure(&Device::Cpu, &[DType::F32, DType::F64])?),
+            false => None,
+        };
 
         if self.json {
             out.json(&json!({
                 "version": version,
                 "target": target,
                 "features": FEATURES,
-                "cpu": { "instructions": instructions, "threads": threads },
+                "cpu": { "instructions": instructions, "threads": threads,
+                    "ceilings": ceilings.as_ref().map(Ceilings::to_json) },
                 "cuda": { "available": why_not.is_none(), "reason": why_not },
             }))?;
             return Ok(Outcome::Done);
@@ -50,6 +59,9 @@ impl Args {
             false => instructions.join(" "),
         };
         table.row(["cpu".into(), format!("{threads} threads, {levels}").into()]);
+        if let Some(ceilings) = &ceilings {
+            table.row([Cell::default(), ceilings.describe().into()]);
+        }
         match why_not {
             None => table.row([gpu.to_string().into(), "available".into()]),
             Some(reason) => table.row(["cuda".into(), format!("not available: {reason}").into()]),
@@ -60,7 +72,7 @@ impl Args {
 }
 
 /// The vector instructions of this processor that an engine could use, oldest first.
-pub fn instruction_levels() -> Vec<&'static str> {
+fn instruction_levels() -> Vec<&'static str> {
     let mut found = Vec::new();
     macro_rules! look_for {
         ($detected:ident: $($name:tt)*) => {

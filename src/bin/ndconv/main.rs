@@ -2,13 +2,16 @@
 //! [`Output`](output::Output) and says how it went.
 
 mod array;
+mod bench;
 mod check;
 mod convolve;
 mod devices;
 mod exit;
 mod image;
+mod inspect;
 mod output;
 mod progress;
+mod remap;
 mod shell;
 mod table;
 mod xcorr;
@@ -31,10 +34,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Args),
+    Bench(bench::Args),
     Convolve(convolve::Convolve),
     Correlate(convolve::Correlate),
     Xcorr(xcorr::Args),
     Devices(devices::Args),
+    Inspect(inspect::Args),
+    Remap(remap::Args),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -43,10 +49,13 @@ impl Command {
     fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
         match self {
             Command::Check(args) => args.run(out),
+            Command::Bench(args) => args.run(out),
             Command::Convolve(args) => args.run(out),
             Command::Correlate(args) => args.run(out),
             Command::Xcorr(args) => args.run(out),
             Command::Devices(args) => args.run(out),
+            Command::Inspect(args) => args.run(out),
+            Command::Remap(args) => args.run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }

@@ -4,6 +4,8 @@
 //! Every target channel is a filter over its packed source channels ([`Window`]), vectorised along
 //! positions, or along the target channels where those are next to each other in memory.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::gemm::Job;
@@ -22,6 +24,9 @@ use crate::shape::Layout;
 const ROWS: usize = 8;
 /// As [`ROWS`], where the reduction runs over more than one channel.
 const ROWS_OF_MANY: usize = 3;
+
+/// Tasks can be tiny; rayon need not see more pieces than this.
+const PIECES: usize = 256;
 
 /// Which channels one lane (or all of them) works on.
 #[derive(Clone, Copy)]
@@ -44,13 +49,93 @@ impl Channels {
         }
     }
 
-    fn nth(index: usize, lanes: usize, roles: &Roles) -> Self {
-        let first = index * lanes;
+    /// Blocks of channels that read one packed box.
+    fn blocks(lanes: usize, roles: &Roles) -> usize {
+        if lanes == 1 {
+            roles.groups
+        } else {
+            (roles.groups * roles.target_channels).div_ceil(lanes)
+        }
+    }
+
+    /// The channels of a block: of one lane each, a whole group, else one set of all lanes.
+    fn of_block(block: usize, lanes: usize, roles: &Roles) -> Range<usize> {
+        let sets = if lanes == 1 { roles.target_channels } else { 1 };
+        block * sets..(block + 1) * sets
+    }
+
+    /// A set of `lanes` channels.
+    fn nth(set: usize, lanes: usize, roles: &Roles) -> Self {
+        let first = set * lanes;
         let count = lanes.min(roles.groups * roles.target_channels - first);
         Channels {
             lanes,
             first,
             count,
+        }
+    }
+
+    /// One vector of `lanes` weights for every source channel and tap.
+    fn weights<T: Element>(&self, job: &Job<T>, stencil: &Stencil, to: &mut [T::Acc]) {
+        let roles = &job.roles;
+        let taps = stencil.taps.len();
+        for lane in 0..self.lanes {
+            let weights = to.iter_mut().skip(lane).step_by(self.lanes);
+            if lane >= self.count {
+                weights.for_each(|w| *w = T::Acc::default());
+                continue;
+            }
+            let channel = self.first + lane;
+            let (group, m) = (
+                channel / roles.target_channels,
+                channel % roles.target_channels,
+            );
+            let first = group * roles.weight_group + m * roles.weight_target;
+            let mut weights = weights;
+            for nth in 0..roles.source_channels {
+                let from = &job.weight[first + nth * roles.weight_source..];
+                for (to, tap) in weights.by_ref().take(taps).zip(&stencil.taps) {
+                    *to = from[tap.weight].to_acc();
+                }
+            }
+        }
+    }
+
+    /// Finishes one row of positions, from `to` on.
+    ///
+    /// # Safety
+    /// The caller must own these elements of the target, as `Output::part` demands.
+    unsafe fn store_row<T: Element>(
+        &self,
+        job: &Job<T>,
+        stencil: &Stencil,
+        row: &mut [T::Acc],
+        to: usize,
+    ) {
+        let step = stencil.step[3] * job.roles.target.spatial[3];
+        if self.lanes == 1 {
+            if let Some(bias) = job.bias {
+                add_scalar(row, bias[self.first].to_acc());
+            }
+            if step == 1 {
+                // SAFETY: the caller owns the row.
+                store(row, unsafe { job.target.part(to, row.len()) }, job.write);
+            } else {
+                // SAFETY: as above.
+                unsafe { store_strided(row, &job.target, to, step, job.write) };
+            }
+            return;
+        }
+        for (i, row) in row.chunks_exact_mut(self.lanes).enumerate() {
+            let row = &mut row[..self.count];
+            if let Some(bias) = job.bias {
+                for (sum, bias) in row.iter_mut().zip(&bias[self.first..]) {
+                    *sum += bias.to_acc();
+                }
+            }
+            // SAFETY: as above.
+            let part = unsafe { job.target.part(to + i * step, self.count) };
+            store(row, part, job.write);
         }
     }
 
@@ -73,31 +158,24 @@ impl Channels {
     ) {
         let first = self.source(roles, 0, nth) * roles.source.channel;
         let adjacent = roles.source_channels == 1 && roles.target_channels == 1;
-        window.pack(
-            roles,
-            stencil,
-            begin,
-            self.lanes,
-            to,
-            |start, step, _, to| {
-                if self.lanes == 1 {
-                    widen_strided(&image[first + start..], step, to);
-                    return;
-                }
-                for (i, to) in to.chunks_exact_mut(self.lanes).enumerate() {
-                    let (to, rest) = to.split_at_mut(self.count);
-                    rest.fill(T::Acc::default());
-                    let at = start + i * step;
-                    if adjacent {
-                        T::widen(&image[at + first..][..self.count], to);
-                    } else {
-                        for (lane, to) in to.iter_mut().enumerate() {
-                            *to = image[at + self.source(roles, lane, nth)].to_acc();
-                        }
+        window.pack(roles, stencil, begin, self.lanes, to, |start, step, to| {
+            if self.lanes == 1 {
+                widen_strided(&image[first + start..], step, to);
+                return;
+            }
+            for (i, to) in to.chunks_exact_mut(self.lanes).enumerate() {
+                let (to, rest) = to.split_at_mut(self.count);
+                rest.fill(T::Acc::default());
+                let at = start + i * step;
+                if adjacent {
+                    T::widen(&image[at + first..][..self.count], to);
+                } else {
+                    for (lane, to) in to.iter_mut().enumerate() {
+                        *to = image[at + self.source(roles, lane, nth)].to_acc();
                     }
                 }
-            },
-        );
+            }
+        });
     }
 }
 
@@ -109,9 +187,9 @@ pub(super) fn windows<T: Element>(job: &Job<T>) -> Option<Vec<Window>> {
         (_, rows) => rows <= ROWS_OF_MANY && (job.layout == Layout::ChannelsFirst || rows == 1),
     };
     let lanes = Channels::lanes::<T>(job.level, roles, job.layout);
-    let channels = (roles.groups * roles.target_channels).div_ceil(lanes);
+    let channels = Channels::blocks(lanes, roles);
     let copies = lanes * roles.source_channels;
-    let tasks = roles.batch.saturating_mul(channels);
+    let tasks = product(&[roles.batch, channels, job.stencils.len()]);
     suits.then(|| {
         let window = |stencil| Window::new(stencil, copies, tasks);
         job.stencils.iter().map(window).collect()
@@ -122,7 +200,7 @@ pub(super) fn windows<T: Element>(job: &Job<T>) -> Option<Vec<Window>> {
 pub(super) fn run<T: Element>(job: &Job<T>, windows: &[Window]) -> Result<()> {
     let roles = &job.roles;
     let lanes = Channels::lanes::<T>(job.level, roles, job.layout);
-    let blocks = (roles.groups * roles.target_channels).div_ceil(lanes);
+    let blocks = Channels::blocks(lanes, roles);
     let mut firsts = Vec::with_capacity(windows.len());
     let mut tasks = 0;
     for window in windows {
@@ -131,37 +209,44 @@ pub(super) fn run<T: Element>(job: &Job<T>, windows: &[Window]) -> Result<()> {
     }
     (0..tasks)
         .into_par_iter()
-        .with_max_len(1)
+        .with_min_len(tasks / PIECES + 1)
         .try_for_each(|task| {
             let s = firsts.partition_point(|&first| first <= task) - 1;
             let index = task - firsts[s];
             let boxes = product(&windows[s].boxes);
             let (rest, tile) = (index / boxes, index % boxes);
-            let channels = Channels::nth(rest % blocks, lanes, roles);
+            let part = Part {
+                image: rest / blocks,
+                block: rest % blocks,
+                lanes,
+                tile,
+            };
             T::Acc::scratch().with_borrow_mut(|scratch| {
                 let (stencil, window) = (&job.stencils[s], &windows[s]);
-                filter(job, stencil, window, rest / blocks, channels, tile, scratch)
+                filter(job, stencil, window, part, scratch)
             })
         })
+}
+
+/// One task: a box of a block of channels.
+struct Part {
+    image: usize,
+    block: usize,
+    lanes: usize,
+    tile: usize,
 }
 
 fn filter<T: Element>(
     job: &Job<T>,
     stencil: &Stencil,
     window: &Window,
-    image: usize,
-    channels: Channels,
-    tile: usize,
+    part: Part,
     scratch: &mut Scratch<T::Acc>,
 ) -> Result<()> {
     let roles = &job.roles;
-    let Channels {
-        lanes,
-        first,
-        count,
-    } = channels;
+    let Part { image, lanes, .. } = part;
     let vector = T::Acc::geometry(job.level).lanes;
-    let (begin, size) = window.at(tile, stencil);
+    let (begin, size) = window.at(part.tile, stencil);
     // at least 1: a stencil without taps packs nothing
     let length = (window.length() * lanes).max(1);
     let span = (window.span(size) * lanes).next_multiple_of(vector);
@@ -169,70 +254,33 @@ fn filter<T: Element>(
     // one vector more: the last one of a row may begin at the last element
     let packed = scratch.a.take((sources * length + vector).max(span))?;
     let source = &job.source[image * roles.source.outer..][..roles.source.outer];
-    for (nth, to) in packed.chunks_exact_mut(length).take(sources).enumerate() {
-        channels.pack(roles, stencil, window, begin, source, nth, to);
-    }
-    let weights = scratch.b.take(sources * stencil.taps.len() * lanes)?;
+    let sets = Channels::of_block(part.block, lanes, roles);
     let mut offsets = std::mem::take(&mut scratch.offsets);
     offsets.clear();
-    for nth in 0..sources {
+    for (nth, to) in (0..sources).zip(packed.chunks_exact_mut(length)) {
+        let channels = Channels::nth(sets.start, lanes, roles);
+        channels.pack(roles, stencil, window, begin, source, nth, to);
         offsets.extend(window.offsets.iter().map(|o| nth * length + o * lanes));
     }
-    for (k, to) in weights.chunks_exact_mut(lanes).enumerate() {
-        let (nth, tap) = (k / stencil.taps.len(), k % stencil.taps.len());
-        to.fill(T::Acc::default());
-        for (lane, to) in to[..count].iter_mut().enumerate() {
-            let (group, m) = (
-                (first + lane) / roles.target_channels,
-                (first + lane) % roles.target_channels,
-            );
-            let at = group * roles.weight_group
-                + m * roles.weight_target
-                + nth * roles.weight_source
-                + stencil.taps[tap].weight;
-            *to = job.weight[at].to_acc();
-        }
-    }
+    let weights = scratch.b.take(offsets.len() * lanes)?;
     let sums = scratch.c.take(span)?;
-    if lanes == 1 {
-        fir_positions(job.level, &offsets, weights, packed, sums);
-    } else {
-        fir_lanes(job.level, &offsets, weights, packed, sums);
+    for set in sets {
+        let channels = Channels::nth(set, lanes, roles);
+        channels.weights(job, stencil, weights);
+        if lanes == 1 {
+            fir_positions(job.level, &offsets, weights, packed, sums);
+        } else {
+            fir_lanes(job.level, &offsets, weights, packed, sums);
+        }
+        let first = image * roles.target.outer + channels.first * roles.target.channel;
+        for (j, at) in window.rows(begin, size) {
+            let row = &mut sums[at * lanes..][..size[3] * lanes];
+            let to = first + roles.target.at(stencil.target(j));
+            // SAFETY: no other task has this box of these channels; boxes do not overlap.
+            unsafe { channels.store_row(job, stencil, row, to) };
+        }
     }
     scratch.offsets = offsets;
-
-    let base = image * roles.target.outer + first * roles.target.channel;
-    let step = stencil.step[3] * roles.target.spatial[3];
-    for (j, at) in window.rows(begin, size) {
-        let row = &mut sums[at * lanes..][..size[3] * lanes];
-        let to = base + roles.target.at(stencil.target(j));
-        if lanes == 1 {
-            if let Some(bias) = job.bias {
-                add_scalar(row, bias[first].to_acc());
-            }
-            if step == 1 {
-                // SAFETY: no other task has this box of this channel, and boxes do not overlap.
-                store(row, unsafe { job.target.part(to, size[3]) }, job.write);
-            } else {
-                store_strided(row, &job.target, to, step, job.write);
-            }
-            continue;
-        }
-        for (i, row) in row.chunks_exact_mut(lanes).enumerate() {
-            let row = &mut row[..count];
-            if let Some(bias) = job.bias {
-                for (sum, bias) in row.iter_mut().zip(&bias[first..]) {
-                    *sum += bias.to_acc();
-                }
-            }
-            // SAFETY: as above.
-            store(
-                row,
-                unsafe { job.target.part(to + i * step, count) },
-                job.write,
-            );
-        }
-    }
     Ok(())
 }
 
@@ -305,7 +353,8 @@ pub(super) fn wgrad_part<T: Element, S: Element<Acc = T::Acc>>(
         }
         // one input channel a group: the weights of an output channel are its taps
         let at = start + first * taps + tap.weight;
-        store_strided(&sums[..count], target, at, taps, write);
+        // SAFETY: no other task has these channels, and splits have parts of their own.
+        unsafe { store_strided(&sums[..count], target, at, taps, write) };
     }
     Ok(())
 }

@@ -8,18 +8,18 @@
 //! ```
 //!
 //! The matrix with positions is never stored: every task packs the part that its tile needs, one
-//! block of the reduction at a time. The weights are packed once a call.
+//! block of the reduction at a time. The weights are packed once a call, or by every tile if
+//! those are few.
 
 use rayon::prelude::*;
 
 use super::depthwise;
-use super::pack::{pack_weight, packed_len};
+use super::pack::{pack_weight, panel_block, row_block};
 use super::scratch::{Scratch, take};
 use super::stencil::{Roles, Stencil};
+use super::tiling::{Grid, Product, Reduction};
 use crate::cpu::output::{Output, add_scalar, store, store_strided};
-use crate::cpu::simd::{
-    DEPTH, Factors, Geometry, Level, MicroKernel, Place, ROW, Rows, gather, multiply,
-};
+use crate::cpu::simd::{Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
@@ -36,85 +36,6 @@ pub(super) struct Job<'a, T> {
     pub target: Output<'a, T>,
     pub write: Write,
     pub layout: Layout,
-}
-
-/// The reduction over `k`, in blocks of nearly equal length.
-#[derive(Clone, Copy)]
-pub(super) struct Reduction {
-    pub total: usize,
-    pub block: usize,
-    pub blocks: usize,
-}
-
-impl Reduction {
-    pub fn new(total: usize) -> Self {
-        let blocks = total.div_ceil(DEPTH);
-        Reduction {
-            total,
-            block: total.div_ceil(blocks.max(1)),
-            blocks,
-        }
-    }
-
-    /// First step and length of a block.
-    pub fn range(&self, block: usize) -> (usize, usize) {
-        let first = block * self.block;
-        (first, self.block.min(self.total - first))
-    }
-}
-
-/// Tiles are made smaller until there are this many, so that threads have work at batch 1 as well.
-const TASKS: usize = 16;
-
-/// How the target of one stencil is cut into tiles; depends on the problem alone.
-struct Grid {
-    /// Sizes of a tile and numbers of tiles.
-    positions: usize,
-    channels: usize,
-    position_tiles: usize,
-    channel_tiles: usize,
-    /// Where the stencil's packed weights begin.
-    packed: usize,
-    /// Number of its first task.
-    first: usize,
-}
-
-impl Grid {
-    fn new(roles: &Roles, stencil: &Stencil, layout: Layout, geometry: Geometry) -> Self {
-        let wide = 2 * geometry.lanes;
-        // the unit, the largest and the smallest tile along positions and channels
-        let (p, c) = match layout {
-            Layout::ChannelsFirst => ((wide, 6 * wide, 2 * wide), (1, 512, 48)),
-            Layout::ChannelsLast => ((1, 8 * geometry.rows, 24), (wide, 512, 2 * wide)),
-        };
-        let outer = roles.batch * roles.groups;
-        let (mut position_tiles, mut channel_tiles) = (
-            stencil.positions().div_ceil(p.1),
-            roles.target_channels.div_ceil(c.1),
-        );
-        let cut = |total: usize, tiles: usize, unit: usize| {
-            total.div_ceil(tiles).next_multiple_of(unit).max(1)
-        };
-        while outer.saturating_mul(position_tiles * channel_tiles) < TASKS {
-            if cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
-                position_tiles *= 2;
-            } else if cut(roles.target_channels, channel_tiles * 2, c.0) >= c.2 {
-                channel_tiles *= 2;
-            } else {
-                break;
-            }
-        }
-        let positions = cut(stencil.positions(), position_tiles, p.0);
-        let channels = cut(roles.target_channels, channel_tiles, c.0);
-        Grid {
-            positions,
-            channels,
-            position_tiles: stencil.positions().div_ceil(positions),
-            channel_tiles: roles.target_channels.div_ceil(channels),
-            packed: 0,
-            first: 0,
-        }
-    }
 }
 
 /// One tile: half-open ranges of positions and of the group's channels.
@@ -142,8 +63,7 @@ impl<T: Element> Job<'_, T> {
             let mut grid = Grid::new(roles, stencil, self.layout, geometry);
             (grid.packed, grid.first) = (length, tasks);
             tasks += roles.batch * roles.groups * grid.channel_tiles * grid.position_tiles;
-            let reduction = self.reduction(stencil);
-            length = length.saturating_add(packed_len(roles, reduction, self.layout, geometry));
+            length = length.saturating_add(grid.packed_len);
             grids.push(grid);
         }
         // Taken out of its cell for the call: a thread that waits may start another call.
@@ -151,8 +71,7 @@ impl<T: Element> Job<'_, T> {
         let packed = take(&mut kept, length)?;
         for (stencil, grid) in self.stencils.iter().zip(&grids) {
             let reduction = self.reduction(stencil);
-            let len = packed_len(roles, reduction, self.layout, geometry);
-            let to = &mut packed[grid.packed..][..len];
+            let to = &mut packed[grid.packed..][..grid.packed_len];
             pack_weight(&self, stencil, reduction, geometry, to);
         }
         let packed = &*packed;
@@ -163,8 +82,7 @@ impl<T: Element> Job<'_, T> {
                 let s = grids.partition_point(|grid| grid.first <= task) - 1;
                 let (stencil, grid) = (&self.stencils[s], &grids[s]);
                 let tile = self.tile(stencil, grid, task - grid.first);
-                let len = packed_len(roles, self.reduction(stencil), self.layout, geometry);
-                let each = len / roles.groups;
+                let each = grid.packed_len / roles.groups;
                 let packed = &packed[grid.packed + tile.group * each..][..each];
                 T::Acc::scratch().with_borrow_mut(|scratch| match self.layout {
                     Layout::ChannelsFirst => self.tile_first(stencil, packed, &tile, scratch),
@@ -256,7 +174,15 @@ impl<T: Element> Job<'_, T> {
                 &scratch.places,
                 b,
             );
-            let a = &packed[(block * self.roles.target_channels + m0) * ROW..];
+            let a = if packed.is_empty() {
+                let a = scratch.a.take(height * ROW)?;
+                for (m, to) in (m0..m1).zip(a.chunks_exact_mut(ROW)) {
+                    row_block(self, stencil, reduction, (tile.group, block), m, to);
+                }
+                &*a
+            } else {
+                &packed[(block * self.roles.target_channels + m0) * ROW..]
+            };
             let product = Product {
                 level: self.level,
                 depth,
@@ -292,7 +218,8 @@ impl<T: Element> Job<'_, T> {
                     // SAFETY: as above.
                     store(row, unsafe { self.target.part(at, len) }, self.write);
                 } else {
-                    store_strided(row, &self.target, at, stencil.step[3], self.write);
+                    // SAFETY: as above.
+                    unsafe { store_strided(row, &self.target, at, stencil.step[3], self.write) };
                 }
             }
         }
@@ -330,7 +257,16 @@ impl<T: Element> Job<'_, T> {
                 (k0, depth),
                 a,
             );
-            let b = &packed[(block * panels + m0 / (2 * lanes)) * panel..];
+            let first = m0 / (2 * lanes);
+            let b = if packed.is_empty() {
+                let b = scratch.b.take(vectors.div_ceil(2) * panel)?;
+                for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
+                    panel_block(self, stencil, reduction, (tile.group, block), i, to);
+                }
+                &*b
+            } else {
+                &packed[(block * panels + first) * panel..]
+            };
             let product = Product {
                 level: self.level,
                 depth,
@@ -367,46 +303,5 @@ impl<T: Element> Job<'_, T> {
     /// copying; with the channels in lanes of the source, those must be next to each other.
     pub fn channel_major(&self) -> bool {
         self.layout == Layout::ChannelsFirst && self.roles.taps_contiguous
-    }
-}
-
-/// A block of a product: `c (height, vectors) += a (height, depth) * b (depth, vectors)`.
-pub(super) struct Product {
-    pub level: Level,
-    pub depth: usize,
-    pub add: bool,
-    pub rows: usize,
-    pub lanes: usize,
-}
-
-impl Product {
-    /// `a` has rows of [`ROW`], `b` panels of two vectors (the last of one, if it is odd) that
-    /// begin `panel` apart, `c` rows of `vectors * lanes`.
-    pub fn run<A: MicroKernel>(
-        &self,
-        a: &[A],
-        b: &[A],
-        panel: usize,
-        c: &mut [A],
-        height: usize,
-        vectors: usize,
-    ) {
-        let pitch = vectors * self.lanes;
-        // rows in blocks of nearly equal size: a block of one row is as slow as one of four
-        let blocks = height.div_ceil(self.rows);
-        for block in 0..blocks {
-            let (r0, r1) = (height * block / blocks, height * (block + 1) / blocks);
-            for first in (0..vectors).step_by(2) {
-                let factors = Factors {
-                    a: &a[r0 * ROW..],
-                    b: &b[first / 2 * panel..],
-                    c: &mut c[r0 * pitch + first * self.lanes..],
-                    pitch,
-                    depth: self.depth,
-                    add: self.add,
-                };
-                multiply(self.level, r1 - r0, (vectors - first).min(2), factors);
-            }
-        }
     }
 }

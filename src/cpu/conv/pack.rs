@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Job, Reduction};
+use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
-use crate::cpu::simd::{Geometry, Plan, ROW, Rows};
+use super::tiling::Reduction;
+use crate::cpu::simd::{self, Geometry, Level, MicroKernel, Plan, ROW, Rows, as_acc};
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -43,51 +44,83 @@ pub(super) fn pack_weight<T: Element>(
     if packed.is_empty() {
         return;
     }
-    let roles = &job.roles;
-    let order = |first, count| Rows {
-        first,
-        count,
-        channels: roles.source_channels,
-        taps: stencil.taps.len(),
-        channel_major: job.channel_major(),
-    };
+    let channels = job.roles.target_channels;
     match job.layout {
         Layout::ChannelsFirst => {
-            packed
-                .par_chunks_mut(ROW)
-                .with_min_len(8)
-                .enumerate()
-                .for_each(|(row, to)| {
-                    let (rest, m) = (row / roles.target_channels, row % roles.target_channels);
-                    let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
-                    let (k0, depth) = reduction.range(block);
-                    let from = &job.weight[group * roles.weight_group + m * roles.weight_target..];
-                    pack_row(roles, stencil, order(k0, depth), from, &mut to[..depth]);
-                });
+            let rows = packed.par_chunks_mut(ROW).with_min_len(8).enumerate();
+            rows.for_each(|(row, to)| {
+                let (rest, m) = (row / channels, row % channels);
+                let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
+                row_block(job, stencil, reduction, (group, block), m, to);
+            });
         }
         Layout::ChannelsLast => {
             let wide = 2 * geometry.lanes;
-            let panels = roles.target_channels.div_ceil(wide);
-            packed
-                .par_chunks_mut(reduction.block * wide)
-                .enumerate()
-                .for_each(|(index, to)| {
-                    let (rest, panel) = (index / panels, index % panels);
-                    let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
-                    let m0 = panel * wide;
-                    let channels = wide.min(roles.target_channels - m0);
-                    let from = &job.weight[group * roles.weight_group + m0 * roles.weight_target..];
-                    let (k0, depth) = reduction.range(block);
-                    let width = channels.next_multiple_of(geometry.lanes);
-                    pack_panel(roles, stencil, order(k0, depth), from, channels, width, to);
-                });
+            let panels = channels.div_ceil(wide);
+            let all = packed.par_chunks_mut(reduction.block * wide).enumerate();
+            all.for_each(|(index, to)| {
+                let (rest, panel) = (index / panels, index % panels);
+                let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
+                panel_block(job, stencil, reduction, (group, block), panel, to);
+            });
         }
     }
+}
+
+fn order<T: Element>(job: &Job<T>, stencil: &Stencil, reduction: Reduction, block: usize) -> Rows {
+    let (first, count) = reduction.range(block);
+    Rows {
+        first,
+        count,
+        channels: job.roles.source_channels,
+        taps: stencil.taps.len(),
+        channel_major: job.channel_major(),
+    }
+}
+
+/// One block of the weights of target channel `m`: a row of `a`.
+pub(super) fn row_block<T: Element>(
+    job: &Job<T>,
+    stencil: &Stencil,
+    reduction: Reduction,
+    (group, block): (usize, usize),
+    m: usize,
+    to: &mut [T::Acc],
+) {
+    let roles = &job.roles;
+    let k = order(job, stencil, reduction, block);
+    let from = &job.weight[group * roles.weight_group + m * roles.weight_target..];
+    pack_row(roles, stencil, k, from, &mut to[..k.count]);
+}
+
+/// One block of the weights of a panel of target channels: a panel of `b`.
+pub(super) fn panel_block<T: Element>(
+    job: &Job<T>,
+    stencil: &Stencil,
+    reduction: Reduction,
+    (group, block): (usize, usize),
+    panel: usize,
+    to: &mut [T::Acc],
+) {
+    let roles = &job.roles;
+    let lanes = T::Acc::geometry(job.level).lanes;
+    let m0 = panel * 2 * lanes;
+    let channels = (2 * lanes).min(roles.target_channels - m0);
+    let k = order(job, stencil, reduction, block);
+    let from = &job.weight[group * roles.weight_group + m0 * roles.weight_target..];
+    let width = channels.next_multiple_of(lanes);
+    pack_panel(job, stencil, k, from, (channels, width), to);
 }
 
 /// One target channel: `to[k]`.
 fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], to: &mut [T::Acc]) {
     let taps = &stencil.taps;
+    let unbroken = (0..).zip(taps).all(|(i, tap)| tap.weight == i);
+    if k.channel_major && unbroken && roles.weight_source == taps.len() {
+        // channels and taps are all there, in order
+        T::widen(&from[k.first..k.first + k.count], to);
+        return;
+    }
     let mut row = 0;
     while row < k.count {
         let (channel, tap) = k.channel_and_tap(k.first + row);
@@ -123,26 +156,47 @@ fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], t
 
 /// Some target channels: `to[k * width + channel]`, lanes past the last channel zero.
 fn pack_panel<T: Element>(
-    roles: &Roles,
+    job: &Job<T>,
     stencil: &Stencil,
     k: Rows,
     from: &[T],
-    channels: usize,
-    width: usize,
+    (channels, width): (usize, usize),
     to: &mut [T::Acc],
 ) {
-    for (row, to) in to.chunks_exact_mut(width).take(k.count).enumerate() {
+    let roles = &job.roles;
+    let to = &mut to[..k.count * width];
+    if channels < width {
+        to.fill(T::Acc::default());
+    }
+    let mut row = 0;
+    while row < k.count {
         let (channel, tap) = k.channel_and_tap(k.first + row);
         let from = &from[channel * roles.weight_source + stencil.taps[tap].weight..];
-        let (to, rest) = to.split_at_mut(channels);
-        rest.fill(T::Acc::default());
+        let to = &mut to[row * width..];
+        if roles.weight_source == 1 && !k.channel_major {
+            let run = (k.channels - channel).min(k.count - row);
+            transpose(
+                job.level,
+                from,
+                roles.weight_target,
+                (channels, run),
+                to,
+                width,
+            );
+            row += run;
+            continue;
+        }
         if roles.weight_target == 1 {
-            T::widen(&from[..channels], to);
+            T::widen(&from[..channels], &mut to[..channels]);
         } else {
-            for (to, from) in to.iter_mut().zip(from.iter().step_by(roles.weight_target)) {
+            for (to, from) in to[..channels]
+                .iter_mut()
+                .zip(from.iter().step_by(roles.weight_target))
+            {
                 *to = from.to_acc();
             }
         }
+        row += 1;
     }
 }
 
@@ -206,34 +260,84 @@ pub(super) fn pixels<T: Element>(
 ) {
     let channels = roles.source_channels;
     let size = roles.source_size;
+    let pixel = roles.source.spatial[3] as isize;
     let mut k = k0;
     while k < k0 + depth {
-        let (tap, channel) = (&stencil.taps[k / channels], k % channels);
-        let run = (channels - channel).min(k0 + depth - k);
+        let first_tap = k / channels;
+        let tap = &stencil.taps[first_tap];
+        // Taps whose pixels follow one another in memory are copied as one.
+        let taps = if roles.groups == 1 {
+            stencil.neighbours(first_tap)
+        } else {
+            1
+        };
+        // the elements `e0..e1` of those taps
+        let e0 = k % channels;
+        let e1 = (taps * channels).min(k0 + depth - first_tap * channels);
         let mut rows = a.chunks_exact_mut(ROW);
         for (j, len) in stencil.rows(from, to) {
             let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
             let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
-            let first = stencil.source(3, j[3], tap);
-            let (lo, hi) = match inside {
-                true => inside_range(first, stencil.pace[3], len, size[3]),
-                false => (0, 0),
-            };
             let plane: isize = (0..3)
                 .map(|a| at[a] * roles.source.spatial[a] as isize)
                 .sum();
-            for (i, row) in rows.by_ref().take(len).enumerate() {
-                let row = &mut row[k - k0..][..run];
-                if (lo..hi).contains(&i) {
-                    let column = first + (i * stencil.pace[3]) as isize;
-                    let start = plane + column * roles.source.spatial[3] as isize;
-                    let start = start as usize + channel;
-                    T::widen(&source[start..start + run], row);
-                } else {
-                    row.fill(T::Acc::default());
+            let mut column = stencil.source(3, j[3], tap);
+            for row in rows.by_ref().take(len) {
+                let row = &mut row[k - k0..];
+                // `e` belongs to column `column + e / channels`, which must be in `0..size`
+                let bound = |edge: isize| {
+                    let e = (edge - column) * channels as isize;
+                    e.clamp(e0 as isize, e1 as isize) as usize
+                };
+                let (lo, hi) = match inside {
+                    true => (bound(0), bound(size[3] as isize)),
+                    false => (e1, e1),
+                };
+                row[..lo - e0].fill(T::Acc::default());
+                if lo < hi {
+                    let start = (plane + column * pixel + lo as isize) as usize;
+                    widen_loosely(source, start, &mut row[lo - e0..], hi - lo);
                 }
+                row[hi - e0..e1 - e0].fill(T::Acc::default());
+                column += stencil.pace[3] as isize;
             }
         }
-        k += run;
+        k += e1 - e0;
+    }
+}
+
+/// Widens `len` elements from `start`, and perhaps some more of what follows them, so that a short
+/// copy has a known length; a packed row has room for that, and is filled in order.
+#[inline(always)]
+fn widen_loosely<T: Element>(source: &[T], start: usize, to: &mut [T::Acc], len: usize) {
+    const SHORT: usize = 16;
+    if len <= SHORT
+        && let Some(source) = as_acc(source)
+        && let Some(from) = source.get(start..start + SHORT)
+        && let Some(to) = to.get_mut(..SHORT)
+    {
+        to.copy_from_slice(from);
+        return;
+    }
+    T::widen(&source[start..start + len], &mut to[..len]);
+}
+
+/// `to[column * pitch + row] = from[row * step + column]`
+pub(super) fn transpose<T: Element>(
+    level: Level,
+    from: &[T],
+    step: usize,
+    (rows, columns): (usize, usize),
+    to: &mut [T::Acc],
+    pitch: usize,
+) {
+    if let Some(from) = as_acc(from) {
+        simd::transpose(level, from, step, (rows, columns), to, pitch);
+        return;
+    }
+    for row in 0..rows {
+        for (column, v) in from[row * step..][..columns].iter().enumerate() {
+            to[column * pitch + row] = v.to_acc();
+        }
     }
 }

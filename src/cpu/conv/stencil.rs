@@ -165,16 +165,33 @@ impl Stencil {
         (j * self.pace[axis]) as isize + tap.offset[axis]
     }
 
+    /// How many taps from `tap` on read one position after the other along the last axis.
+    pub fn neighbours(&self, tap: usize) -> usize {
+        let follows = |pair: &&[Tap]| {
+            let [a, b] = [pair[0].offset, pair[1].offset];
+            a[..3] == b[..3] && a[3] + 1 == b[3]
+        };
+        1 + self.taps[tap..].windows(2).take_while(follows).count()
+    }
+
     /// The rows (runs along the last axis) of the positions `from..to` in row-major order:
     /// position of the first, and length.
     pub fn rows(&self, from: usize, to: usize) -> impl Iterator<Item = ([usize; 4], usize)> + '_ {
-        let mut at = from;
+        let (mut at, mut j) = (from, unravel(from, self.count));
         std::iter::from_fn(move || {
             (at < to).then(|| {
-                let j = unravel(at, self.count);
+                let first = j;
                 let len = (self.count[3] - j[3]).min(to - at);
                 at += len;
-                (j, len)
+                j[3] = 0;
+                for a in (0..3).rev() {
+                    j[a] += 1;
+                    if j[a] < self.count[a] {
+                        break;
+                    }
+                    j[a] = 0;
+                }
+                (first, len)
             })
         })
     }

@@ -72,6 +72,83 @@ fn check<T: Element>(p: &ConvProblem<4>, level: Level, layouts: Layouts, rng: &m
     );
     let (x, w, dy): (Vec<T>, Vec<T>, Vec<T>) =
         (integers(rng, nx), integers(rng, nw), integers(rng, ny));
+    check_values(p, level, layouts, (&x, &w, &dy), rng);
+    if nx > 3000 {
+        return; // the definition is slow
+    }
+    let nan = T::from_f64(f64::NAN);
+    let (mut bad_x, mut bad_dy) = (x.clone(), dy.clone());
+    bad_x[rng.random_range(0..nx)] = nan;
+    bad_dy[rng.random_range(0..ny)] = nan;
+    // NaN reaches the results whose terms have it, and those alone
+    let (mut got, mut expected) = (vec![nan; ny], vec![nan; ny]);
+    fprop_at(
+        level,
+        p,
+        layouts,
+        (&bad_x, &w, None),
+        &mut got,
+        Write::Overwrite,
+    )
+    .unwrap();
+    naive::fprop(
+        p,
+        layouts,
+        &bad_x,
+        &w,
+        None,
+        &mut expected,
+        Write::Overwrite,
+    );
+    assert!(
+        same(&got, &expected),
+        "NaN fprop {level:?} {layouts:?} {p:?}"
+    );
+    let (mut got, mut expected) = (vec![nan; nx], vec![nan; nx]);
+    dgrad_at(
+        level,
+        p,
+        layouts,
+        (&bad_dy, &w, None),
+        &mut got,
+        Write::Overwrite,
+    )
+    .unwrap();
+    naive::dgrad(
+        p,
+        layouts,
+        &bad_dy,
+        &w,
+        None,
+        &mut expected,
+        Write::Overwrite,
+    );
+    assert!(
+        same(&got, &expected),
+        "NaN dgrad {level:?} {layouts:?} {p:?}"
+    );
+    let (mut got, mut expected) = (vec![nan; nw], vec![nan; nw]);
+    wgrad_at(level, p, layouts, (&bad_x, &dy), &mut got, Write::Overwrite).unwrap();
+    naive::wgrad(p, layouts, &bad_x, &dy, &mut expected, Write::Overwrite);
+    assert!(
+        same(&got, &expected),
+        "NaN wgrad {level:?} {layouts:?} {p:?}"
+    );
+}
+
+fn same<T: Element>(got: &[T], expected: &[T]) -> bool {
+    let mut pairs = got.iter().zip(expected);
+    pairs.all(|(g, e)| g == e || g.to_f64().is_nan() && e.to_f64().is_nan())
+}
+
+fn check_values<T: Element>(
+    p: &ConvProblem<4>,
+    level: Level,
+    layouts: Layouts,
+    (x, w, dy): (&[T], &[T], &[T]),
+    rng: &mut ChaCha8Rng,
+) {
+    let (nx, nw, ny) = (x.len(), w.len(), dy.len());
     let (write, bias) = (
         [Write::Overwrite, Write::Accumulate][rng.random_range(0..2)],
         rng.random_bool(0.5),
@@ -89,22 +166,22 @@ fn check<T: Element>(p: &ConvProblem<4>, level: Level, layouts: Layouts, rng: &m
 
     let mut got = old(ny, rng);
     let mut expected = got.clone();
-    let operands = (&x[..], &w[..], bias_of(p.out_channels()));
+    let operands = (x, w, bias_of(p.out_channels()));
     fprop_at(level, p, layouts, operands, &mut got, write).unwrap();
-    naive::fprop(p, layouts, &x, &w, operands.2, &mut expected, write);
+    naive::fprop(p, layouts, x, w, operands.2, &mut expected, write);
     assert!(got == expected, "fprop {context}");
 
     let mut got = old(nx, rng);
     let mut expected = got.clone();
-    let operands = (&dy[..], &w[..], bias_of(p.in_channels()));
+    let operands = (dy, w, bias_of(p.in_channels()));
     dgrad_at(level, p, layouts, operands, &mut got, write).unwrap();
-    naive::dgrad(p, layouts, &dy, &w, operands.2, &mut expected, write);
+    naive::dgrad(p, layouts, dy, w, operands.2, &mut expected, write);
     assert!(got == expected, "dgrad {context}");
 
     let mut got = old(nw, rng);
     let mut expected = got.clone();
-    wgrad_at(level, p, layouts, (&x, &dy), &mut got, write).unwrap();
-    naive::wgrad(p, layouts, &x, &dy, &mut expected, write);
+    wgrad_at(level, p, layouts, (x, dy), &mut got, write).unwrap();
+    naive::wgrad(p, layouts, x, dy, &mut expected, write);
     assert!(got == expected, "wgrad {context}");
 }
 
@@ -125,7 +202,7 @@ const LAYOUTS: [Layouts; 4] = {
 fn equals_the_definition() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let levels = Level::available();
-    for round in 0..600 {
+    for round in 0..240 {
         let p = match round % 4 {
             0 => problem::<1>(&mut rng),
             1 => problem::<2>(&mut rng),
@@ -141,6 +218,75 @@ fn equals_the_definition() {
                 2 => check::<bf16>(&p, level, layouts, &mut rng),
                 _ => check::<f32>(&p, level, layouts, &mut rng),
             }
+        }
+    }
+}
+
+/// Problems with several blocks of the reduction, tiles and splits, for all algorithms.
+fn larger() -> Vec<ConvProblem<4>> {
+    let conv = |x: [usize; 4], w: [usize; 4], stride, groups| {
+        let params = ConvParams {
+            stride: [stride; 2],
+            groups,
+            padding: Padding::uniform(1),
+            ..ConvParams::default()
+        };
+        ConvProblem::<2>::new(&x, &w, &params).unwrap().lift()
+    };
+    vec![
+        conv([1, 34, 15, 17], [37, 34, 3, 3], 1, 1),
+        conv([3, 33, 9, 9], [16, 33, 3, 3], 2, 1),
+        conv([2, 1, 40, 50], [9, 1, 3, 3], 1, 1),
+        conv([2, 24, 30, 31], [24, 1, 3, 5], 1, 24),
+        conv([2, 20, 70, 9], [40, 1, 3, 3], 2, 20),
+        conv([1, 16, 40, 5], [2, 16, 4, 4], 2, 1),
+        conv([1, 1, 3, 3000], [1, 1, 1, 40], 1, 1),
+    ]
+}
+
+#[test]
+fn larger_problems_equal_the_definition() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for p in larger() {
+        for (i, layouts) in LAYOUTS.into_iter().enumerate() {
+            let levels = Level::available();
+            let level = levels[levels.len() - 1 - i % levels.len()];
+            check::<f32>(&p, level, layouts, &mut rng);
+        }
+        check::<f64>(&p, Level::best(), LAYOUTS[0], &mut rng);
+        check::<bf16>(&p, Level::best(), LAYOUTS[3], &mut rng);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for p in larger() {
+        let mut values = |shape: Vec<usize>| -> Vec<f32> {
+            let len = shape.iter().product();
+            (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+        };
+        let (x, w, dy) = (
+            values(p.x_shape()),
+            values(p.w_shape()),
+            values(p.y_shape()),
+        );
+        for layouts in LAYOUTS {
+            let results = [1, 2, 3].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().unwrap().install(|| {
+                    let (mut dx, mut dw, mut y) = (x.clone(), w.clone(), dy.clone());
+                    let (level, write) = (Level::best(), Write::Overwrite);
+                    fprop_at(level, &p, layouts, (&x, &w, None), &mut y, write).unwrap();
+                    dgrad_at(level, &p, layouts, (&dy, &w, None), &mut dx, write).unwrap();
+                    wgrad_at(level, &p, layouts, (&x, &dy), &mut dw, write).unwrap();
+                    [y, dx, dw].map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                })
+            });
+            assert!(
+                results[0] == results[1] && results[1] == results[2],
+                "{p:?}"
+            );
         }
     }
 }

@@ -11,13 +11,12 @@
 //! positions of `x` are gathered in unbroken runs. Where the result has too few tiles to share
 //! out, the reduction is split as well, and the parts are added in order.
 
-use rayon::prelude::*;
-
 use super::depthwise;
-use super::gemm::{Product, Reduction};
-use super::pack::{inside_range, plan};
-use super::scratch::{Scratch, product, zeros};
+use super::pack::{inside_range, plan, transpose};
+use super::scratch::{Scratch, product};
+use super::split::{Split, share};
 use super::stencil::{Roles, Stencil};
+use super::tiling::{Product, Reduction};
 use super::window::Window;
 use crate::cpu::output::{Output, store, store_strided};
 use crate::cpu::simd::{DEPTH, Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
@@ -29,9 +28,6 @@ use crate::shape::Layout;
 /// Largest tile of the result.
 const TILE_ROWS: usize = 288;
 const TILE_LANES: usize = 256;
-/// The reduction is split until there are this many tasks.
-const TASKS: usize = 16;
-
 /// One call of wgrad; [`Roles`] and [`Stencil`] are those of fprop, with every tap.
 pub(super) struct Job<'a, T> {
     pub level: Level,
@@ -48,12 +44,6 @@ struct Tile {
     rows: (usize, usize),
     lanes: (usize, usize),
     chunks: (usize, usize),
-}
-
-/// `part` of `0..total` cut into `parts` of nearly equal size.
-fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {
-    let at = |part| (total as u128 * part as u128 / parts as u128) as usize;
-    (at(part), at(part + 1))
 }
 
 impl<T: Element> Job<'_, T> {
@@ -170,17 +160,12 @@ impl<T: Element> Job<'_, T> {
         match (self.layouts.activation, self.layouts.weight) {
             // The rows are in the order of the weights of one output channel.
             (Layout::ChannelsFirst, _) => {
-                let column = scratch.a.take(height)?;
-                for m in tile.lanes.0..tile.lanes.1 {
-                    for (to, row) in column.iter_mut().zip(c.chunks_exact(width)) {
-                        *to = row[m - tile.lanes.0];
-                    }
+                let columns = scratch.a.take(height * length)?;
+                transpose(self.level, c, width, (height, length), columns, height);
+                for (m, sums) in (tile.lanes.0..).zip(columns.chunks_exact_mut(height)) {
+                    let at = out(m) + tile.rows.0;
                     // SAFETY: no other task has this tile, and splits have parts of their own.
-                    store(
-                        column,
-                        unsafe { target.part(out(m) + tile.rows.0, height) },
-                        write,
-                    );
+                    store(sums, unsafe { target.part(at, height) }, write);
                 }
             }
             // The lanes are.
@@ -200,7 +185,8 @@ impl<T: Element> Job<'_, T> {
                 for (m, sums) in (tile.rows.0..).zip(c.chunks_exact(width)) {
                     self.runs(tile.lanes, |tap, channel, lane, len| {
                         let at = out(m) + channel * taps + tap;
-                        store_strided(&sums[lane..lane + len], target, at, taps, write);
+                        // SAFETY: as above.
+                        unsafe { store_strided(&sums[lane..lane + len], target, at, taps, write) };
                     });
                 }
             }
@@ -292,7 +278,7 @@ impl<T: Element> Job<'_, T> {
             if channels < panel {
                 to.fill(T::Acc::default());
             }
-            transpose(from, plane, channels, depth, to, panel);
+            transpose(self.level, from, plane, (channels, depth), to, panel);
         }
         Ok(())
     }
@@ -310,7 +296,7 @@ impl<T: Element> Job<'_, T> {
         let a = scratch.a.take(height * ROW)?;
         let pixel = self.roles.target.spatial[3]; // positions are next to each other in memory
         let dy = &self.dy(tile, image)[p0 * pixel + tile.rows.0..];
-        transpose(dy, pixel, depth, height, a, ROW);
+        transpose(self.level, dy, pixel, (depth, height), a, ROW);
 
         let length = tile.lanes.1 - tile.lanes.0;
         let width = length.next_multiple_of(lanes);
@@ -368,88 +354,4 @@ impl<T: Element> Job<'_, T> {
 
 fn with_scratch<A: MicroKernel + 'static, R>(f: impl FnOnce(&mut Scratch<A>) -> R) -> R {
     A::scratch().with_borrow_mut(f)
-}
-
-/// A result of `tiles` parts, each a sum over `chunks`.
-struct Split {
-    tiles: usize,
-    chunks: usize,
-}
-
-impl Split {
-    /// Calls `whole(tile, chunks, target)` where the tiles alone are enough tasks; else
-    /// `part(tile, chunks, target, first)` for shares of the chunks, whose results are added in
-    /// order. The shares depend on the problem alone.
-    fn run<T: Element>(
-        &self,
-        dw: &mut [T],
-        write: Write,
-        whole: impl Fn(usize, (usize, usize), &Output<T>) -> Result<()> + Sync,
-        part: impl Fn(usize, (usize, usize), &Output<T::Acc>, usize) -> Result<()> + Sync,
-    ) -> Result<()> {
-        let splits = TASKS.div_ceil(self.tiles).min(self.chunks).max(1);
-        let tasks = (0..self.tiles * splits).into_par_iter().with_max_len(1);
-        if splits == 1 {
-            let target = Output::new(dw);
-            return tasks.try_for_each(|tile| whole(tile, (0, self.chunks), &target));
-        }
-        let length = dw.len();
-        // (splits, elements of dw)
-        let mut parts = zeros::<T::Acc>(product(&[splits, length]))?;
-        let target = Output::new(&mut parts);
-        tasks.try_for_each(|task| {
-            let (tile, split) = (task / splits, task % splits);
-            part(
-                tile,
-                share(self.chunks, splits, split),
-                &target,
-                split * length,
-            )
-        })?;
-        const CHUNK: usize = 1024;
-        let (first, rest) = parts.split_at_mut(length);
-        dw.par_chunks_mut(CHUNK)
-            .zip(first.par_chunks_mut(CHUNK))
-            .enumerate()
-            .for_each(|(i, (dw, sums))| {
-                for part in rest.chunks_exact(length) {
-                    for (sum, &v) in sums.iter_mut().zip(&part[i * CHUNK..]) {
-                        *sum += v;
-                    }
-                }
-                store(sums, dw, write);
-            });
-        Ok(())
-    }
-}
-
-/// `to[column * pitch + row] = from[row * step + column]`
-fn transpose<T: Element>(
-    from: &[T],
-    step: usize,
-    rows: usize,
-    columns: usize,
-    to: &mut [T::Acc],
-    pitch: usize,
-) {
-    const BLOCK: usize = 8;
-    for first in (0..rows).step_by(BLOCK) {
-        let count = BLOCK.min(rows - first);
-        if count == BLOCK {
-            let from: [&[T]; BLOCK] =
-                std::array::from_fn(|i| &from[(first + i) * step..][..columns]);
-            for column in 0..columns {
-                let to = &mut to[column * pitch + first..][..BLOCK];
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from[column].to_acc();
-                }
-            }
-        } else {
-            for row in first..rows {
-                for (column, v) in from[row * step..][..columns].iter().enumerate() {
-                    to[column * pitch + row] = v.to_acc();
-                }
-            }
-        }
-    }
 }

@@ -134,15 +134,16 @@ impl Window {
         begin: [usize; 4],
         size: [usize; 4],
     ) -> impl Iterator<Item = ([usize; 4], usize)> + '_ {
-        let outer = [size[0], size[1], size[2], 1];
-        (0..outer.iter().product()).map(move |row| {
-            let i = unravel(row, outer);
-            let j = [0, 1, 2, 3].map(|a| begin[a] + i[a]);
-            (j, (0..4).map(|a| i[a] * self.pitch[a]).sum())
+        let outer = move |i: [usize; 3]| {
+            let j = [begin[0] + i[0], begin[1] + i[1], begin[2] + i[2], begin[3]];
+            (j, (0..3).map(|a| i[a] * self.pitch[a]).sum())
+        };
+        (0..size[0]).flat_map(move |a| {
+            (0..size[1]).flat_map(move |b| (0..size[2]).map(move |c| outer([a, b, c])))
         })
     }
 
-    /// Packs the box at `begin`: `copy(source offset, step, positions, to)` for every unbroken run,
+    /// Packs the box at `begin`: `copy(source offset, step, to)` for every unbroken run,
     /// zeros elsewhere, with `lanes` elements a position.
     pub fn pack<A: Copy + Default>(
         &self,
@@ -151,39 +152,43 @@ impl Window {
         begin: [usize; 4],
         lanes: usize,
         to: &mut [A],
-        mut copy: impl FnMut(usize, usize, usize, &mut [A]),
+        mut copy: impl FnMut(usize, usize, &mut [A]),
     ) {
         let size = roles.source_size;
         let blocks = self.residues.each_ref().map(Vec::len);
-        let outer = [self.extent[0], self.extent[1], self.extent[2]];
-        let row = self.extent[3] * lanes;
-        let mut rows = to.chunks_exact_mut(row);
+        let mut rows = to.chunks_exact_mut(self.extent[3] * lanes);
         let step = stencil.pace[3] * roles.source.spatial[3];
-        let coordinate = |a: usize, i: usize, residue: usize| {
-            ((begin[a] + i) * stencil.pace[a] + residue) as isize + self.first[a]
-        };
         for block in 0..blocks.iter().product() {
             let block = unravel(block, blocks);
             let residue = [0, 1, 2, 3].map(|a| self.residues[a][block[a]]);
-            for flat in 0..outer.iter().product() {
-                let i = unravel(flat, [1, outer[0], outer[1], outer[2]]);
-                let Some(to) = rows.next() else { return };
-                let at = [0, 1, 2].map(|a| coordinate(a, i[a + 1], residue[a]));
-                let (lo, hi) = if (0..3).all(|a| (0..size[a] as isize).contains(&at[a])) {
-                    let first = coordinate(3, 0, residue[3]);
-                    inside_range(first, stencil.pace[3], self.extent[3], size[3])
-                } else {
-                    (0, 0)
-                };
-                if lo >= hi {
-                    to.fill(A::default());
-                    continue;
+            let coordinate = |a: usize, i: usize| {
+                ((begin[a] + i) * stencil.pace[a] + residue[a]) as isize + self.first[a]
+            };
+            // the offset of an index along an outer axis, if it is inside the source
+            let offset = |a: usize, i: usize| {
+                let inside = usize::try_from(coordinate(a, i)).ok();
+                Some(inside.filter(|&c| c < size[a])? * roles.source.spatial[a])
+            };
+            let first = coordinate(3, 0);
+            let (lo, hi) = inside_range(first, stencil.pace[3], self.extent[3], size[3]);
+            let column = (first + (lo * stencil.pace[3]) as isize) as usize;
+            for i in 0..self.extent[0] {
+                let at0 = offset(0, i);
+                for i in 0..self.extent[1] {
+                    let at1 = at0.zip(offset(1, i)).map(|(a, b)| a + b);
+                    for i in 0..self.extent[2] {
+                        let at2 = at1.zip(offset(2, i)).map(|(a, b)| a + b);
+                        let Some(to) = rows.next() else { return };
+                        let Some(at) = at2.filter(|_| lo < hi) else {
+                            to.fill(A::default());
+                            continue;
+                        };
+                        to[..lo * lanes].fill(A::default());
+                        to[hi * lanes..].fill(A::default());
+                        let start = at + column * roles.source.spatial[3];
+                        copy(start, step, &mut to[lo * lanes..hi * lanes]);
+                    }
                 }
-                to[..lo * lanes].fill(A::default());
-                to[hi * lanes..].fill(A::default());
-                let at = [at[0], at[1], at[2], coordinate(3, lo, residue[3])];
-                let start = roles.source.at(at.map(|v| v as usize));
-                copy(start, step, hi - lo, &mut to[lo * lanes..hi * lanes]);
             }
         }
     }

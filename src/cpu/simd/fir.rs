@@ -1,4 +1,8 @@
 //! Sums over taps without a reduction over channels: the depthwise kernels.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are unrolled; indices keep the block structure visible"
+)]
 
 use super::{Level, MicroKernel, Op, Vector};
 

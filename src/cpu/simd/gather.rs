@@ -128,7 +128,7 @@ pub(crate) fn gather<T: Element>(
     target: &mut [T::Acc],
 ) {
     assert_eq!(places.len(), plan.vectors);
-    if let (1, Some(source)) = (plan.step, as_acc(source)) {
+    if let Some(source) = as_acc(source) {
         let op = Masked {
             plan,
             rows,
@@ -202,7 +202,7 @@ impl<A: MicroKernel> Op<A> for Masked<'_, A> {
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(self) {
         let Masked { plan, rows, .. } = self;
-        assert!(plan.lanes == V::LANES && plan.step == 1);
+        assert_eq!(plan.lanes, V::LANES);
         let full = u32::MAX >> (32 - V::LANES);
         let (mut channel, mut tap) = rows.channel_and_tap(rows.first);
         for row in 0..rows.count {
@@ -221,7 +221,9 @@ impl<A: MicroKernel> Op<A> for Masked<'_, A> {
                     let mut value = V::zero();
                     for load in &plan.loads[begin..end] {
                         let from = source.as_ptr().wrapping_offset(load.base);
-                        value = if load.mask == full {
+                        value = if plan.step != 1 {
+                            value.load_strided(load.mask, from, plan.step)
+                        } else if load.mask == full {
                             V::load(from)
                         } else {
                             value.load_masked(load.mask, from)

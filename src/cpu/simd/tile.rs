@@ -1,4 +1,8 @@
 //! The register tile: `c += a * b` over one block of the reduction.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are unrolled; indices keep the block structure visible"
+)]
 
 use super::{Level, MicroKernel, Op, Vector};
 

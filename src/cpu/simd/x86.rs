@@ -20,11 +20,139 @@ pub unsafe fn run_avx512<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
     unsafe { op.run::<V>() }
 }
 
+/// Bit `l` of a mask of 16 to bit `2 * l`.
+#[inline(always)]
+fn spread(mask: u32) -> u32 {
+    let mut bits = mask & 0xffff;
+    bits = (bits | bits << 8) & 0x00ff_00ff;
+    bits = (bits | bits << 4) & 0x0f0f_0f0f;
+    bits = (bits | bits << 2) & 0x3333_3333;
+    (bits | bits << 1) & 0x5555_5555
+}
+
+/// # Safety
+/// The machine must have AVX-512F; memory must be valid at every second element of the mask.
+#[inline(always)]
+unsafe fn pairs_f32(old: __m512, mask: u32, from: *const f32) -> __m512 {
+    let every_second = spread(mask);
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe {
+        let low = _mm512_maskz_loadu_ps(every_second as __mmask16, from);
+        let high = _mm512_maskz_loadu_ps((every_second >> 16) as __mmask16, from.wrapping_add(16));
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        _mm512_mask_mov_ps(
+            old,
+            mask as __mmask16,
+            _mm512_permutex2var_ps(low, even, high),
+        )
+    }
+}
+
+/// # Safety
+/// As [`pairs_f32`].
+#[inline(always)]
+unsafe fn pairs_f64(old: __m512d, mask: u32, from: *const f64) -> __m512d {
+    let every_second = spread(mask);
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe {
+        let low = _mm512_maskz_loadu_pd(every_second as __mmask8, from);
+        let high = _mm512_maskz_loadu_pd((every_second >> 8) as __mmask8, from.wrapping_add(8));
+        let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+        _mm512_mask_mov_pd(
+            old,
+            mask as __mmask8,
+            _mm512_permutex2var_pd(low, even, high),
+        )
+    }
+}
+
+/// # Safety
+/// The machine must have AVX2; memory must be valid at the lanes of the mask.
+#[inline(always)]
+unsafe fn masked_f32(old: __m256, mask: u32, from: *const f32) -> __m256 {
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe {
+        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let chosen = _mm256_and_si256(_mm256_set1_epi32(mask as i32), bits);
+        let chosen = _mm256_cmpeq_epi32(chosen, bits);
+        let lanes = _mm256_maskload_ps(from, chosen);
+        _mm256_blendv_ps(old, lanes, _mm256_castsi256_ps(chosen))
+    }
+}
+
+/// # Safety
+/// As [`masked_f32`].
+#[inline(always)]
+unsafe fn masked_f64(old: __m256d, mask: u32, from: *const f64) -> __m256d {
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe {
+        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
+        let chosen = _mm256_and_si256(_mm256_set1_epi64x(i64::from(mask)), bits);
+        let chosen = _mm256_cmpeq_epi64(chosen, bits);
+        let lanes = _mm256_maskload_pd(from, chosen);
+        _mm256_blendv_pd(old, lanes, _mm256_castsi256_pd(chosen))
+    }
+}
+
+/// # Safety
+/// The machine must have AVX-512F; memory must be valid at the lanes of the mask.
+#[inline(always)]
+unsafe fn masked_wide_f32(old: __m512, mask: u32, from: *const f32) -> __m512 {
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe { _mm512_mask_loadu_ps(old, mask as __mmask16, from) }
+}
+
+/// # Safety
+/// As [`masked_wide_f32`].
+#[inline(always)]
+unsafe fn masked_wide_f64(old: __m512d, mask: u32, from: *const f64) -> __m512d {
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe { _mm512_mask_loadu_pd(old, mask as __mmask8, from) }
+}
+
+/// Transposes a square of vectors: swaps the off-diagonal squares of every block of 2, 4, 8, ..
+macro_rules! transpose_square {
+    ($name:ident, $register:ident, $index:ident, $lanes:literal, $permute:ident) => {
+        /// # Safety
+        /// The machine must have AVX-512F.
+        #[inline(always)]
+        unsafe fn $name(rows: &mut [$register; $lanes]) {
+            let mut s = 1;
+            while s < $lanes {
+                let (mut low, mut high) = ([0 as $index; $lanes], [0 as $index; $lanes]);
+                for l in 0..$lanes {
+                    // lanes of the first operand, then of the second
+                    let second = l & s != 0;
+                    low[l] = (if second { $lanes + l - s } else { l }) as $index;
+                    high[l] = (if second { $lanes + l } else { l + s }) as $index;
+                }
+                // SAFETY: the level by this function's contract; arrays of the register's size.
+                unsafe {
+                    let low = _mm512_loadu_si512(low.as_ptr().cast());
+                    let high = _mm512_loadu_si512(high.as_ptr().cast());
+                    for i in 0..$lanes {
+                        if i & s == 0 {
+                            let (a, b) = (rows[i], rows[i + s]);
+                            rows[i] = $permute(a, low, b);
+                            rows[i + s] = $permute(a, high, b);
+                        }
+                    }
+                }
+                s *= 2;
+            }
+        }
+    };
+}
+
+transpose_square!(transpose_f32, __m512, i32, 16, _mm512_permutex2var_ps);
+transpose_square!(transpose_f64, __m512d, i64, 8, _mm512_permutex2var_pd);
+
 macro_rules! vector {
     (
         $name:ident($register:ident), $scalar:ident, lanes $lanes:literal, rows $rows:literal,
         $splat:ident, $load:ident, $store:ident, $fma:ident,
-        masked $masked:expr
+        masked $masked:ident
+        $(, pairs $pairs:ident, transpose $transpose:ident)?
     ) => {
         #[derive(Clone, Copy)]
         pub struct $name($register);
@@ -70,6 +198,38 @@ macro_rules! vector {
                 // SAFETY: the level by the trait's contract; masked-out lanes are not accessed.
                 $name(unsafe { $masked(self.0, mask, from) })
             }
+
+            $(
+                #[inline(always)]
+                unsafe fn load_strided(self, mask: u32, from: *const $scalar, step: usize) -> Self {
+                    if step == 2 {
+                        // SAFETY: as above; only every second element is accessed.
+                        return $name(unsafe { $pairs(self.0, mask, from) });
+                    }
+                    // SAFETY: as above.
+                    unsafe { super::load_strided(self, mask, from, step) }
+                }
+
+                #[inline(always)]
+                unsafe fn transpose(
+                    from: *const $scalar,
+                    step: usize,
+                    to: *mut $scalar,
+                    pitch: usize,
+                ) {
+                    // SAFETY: level and memory by the trait's contract.
+                    unsafe {
+                        let mut rows = [Self::zero().0; $lanes];
+                        for (i, row) in rows.iter_mut().enumerate() {
+                            *row = $load(from.add(i * step));
+                        }
+                        $transpose(&mut rows);
+                        for (i, row) in rows.into_iter().enumerate() {
+                            $store(to.add(i * pitch), row);
+                        }
+                    }
+                }
+            )?
         }
     };
 }
@@ -77,31 +237,23 @@ macro_rules! vector {
 vector! {
     F32x16(__m512), f32, lanes 16, rows 14,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    masked |old, mask: u32, from| _mm512_mask_loadu_ps(old, mask as __mmask16, from)
+    masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32
 }
 
 vector! {
     F64x8(__m512d), f64, lanes 8, rows 14,
     _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd,
-    masked |old, mask: u32, from| _mm512_mask_loadu_pd(old, mask as __mmask8, from)
+    masked masked_wide_f64, pairs pairs_f64, transpose transpose_f64
 }
 
 vector! {
     F32x8(__m256), f32, lanes 8, rows 6,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    masked |old, mask: u32, from| {
-        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-        let chosen = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask as i32), bits), bits);
-        _mm256_blendv_ps(old, _mm256_maskload_ps(from, chosen), _mm256_castsi256_ps(chosen))
-    }
+    masked masked_f32
 }
 
 vector! {
     F64x4(__m256d), f64, lanes 4, rows 6,
     _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd,
-    masked |old, mask: u32, from| {
-        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
-        let chosen = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(mask as i64), bits), bits);
-        _mm256_blendv_pd(old, _mm256_maskload_pd(from, chosen), _mm256_castsi256_pd(chosen))
-    }
+    masked masked_f64
 }

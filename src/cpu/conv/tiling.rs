@@ -1,0 +1,143 @@
+//! How matrix products are cut up: the reduction into blocks, the result into tiles, tiles into
+//! register tiles. All of it depends on the problem and the level alone, never on the threads.
+
+use super::pack::packed_len;
+use super::stencil::{Roles, Stencil};
+use crate::cpu::simd::{DEPTH, Factors, Geometry, Level, MicroKernel, ROW, multiply};
+use crate::shape::Layout;
+
+/// The reduction over `k`, in blocks of nearly equal length.
+#[derive(Clone, Copy)]
+pub(super) struct Reduction {
+    pub total: usize,
+    pub block: usize,
+    pub blocks: usize,
+}
+
+impl Reduction {
+    pub fn new(total: usize) -> Self {
+        let blocks = total.div_ceil(DEPTH);
+        Reduction {
+            total,
+            block: total.div_ceil(blocks.max(1)),
+            blocks,
+        }
+    }
+
+    /// First step and length of a block.
+    pub fn range(&self, block: usize) -> (usize, usize) {
+        let first = block * self.block;
+        (first, self.block.min(self.total - first))
+    }
+}
+
+/// Tiles are made smaller until there are this many, so that threads have work at batch 1 as well.
+const TASKS: usize = 16;
+
+/// Tiles that read a weight, up to which it is not packed beforehand.
+const FEW_USES: usize = 2;
+
+/// How the target of one stencil is cut into tiles; depends on the problem alone.
+pub(super) struct Grid {
+    /// Sizes of a tile and numbers of tiles.
+    pub positions: usize,
+    pub channels: usize,
+    pub position_tiles: usize,
+    pub channel_tiles: usize,
+    /// Where the stencil's packed weights begin, and how many they are: none if so few tiles use
+    /// them that each had better pack its own, in cache.
+    pub packed: usize,
+    pub packed_len: usize,
+    /// Number of its first task.
+    pub first: usize,
+}
+
+impl Grid {
+    pub fn new(roles: &Roles, stencil: &Stencil, layout: Layout, geometry: Geometry) -> Self {
+        let wide = 2 * geometry.lanes;
+        // the unit, the largest and the smallest tile along positions and channels
+        let reduction = Reduction::new(roles.source_channels * stencil.taps.len());
+        let depth = reduction.block;
+        let height = roles.target_channels.min(512);
+        // as many positions as the packed block and the sums have room for in the L2 cache
+        let most = (49152 / depth.max(1)).min(65536 / height).min(2048) / wide * wide;
+        let (p, c) = match layout {
+            Layout::ChannelsFirst => ((wide, most.max(4 * wide), 2 * wide), (1, 512, 48)),
+            Layout::ChannelsLast => ((1, 8 * geometry.rows, 24), (wide, 512, 2 * wide)),
+        };
+        let outer = roles.batch * roles.groups;
+        let (mut position_tiles, mut channel_tiles) = (
+            stencil.positions().div_ceil(p.1),
+            roles.target_channels.div_ceil(c.1),
+        );
+        let cut = |total: usize, tiles: usize, unit: usize| {
+            total.div_ceil(tiles).next_multiple_of(unit).max(1)
+        };
+        while outer.saturating_mul(position_tiles * channel_tiles) < TASKS {
+            if cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
+                position_tiles *= 2;
+            } else if cut(roles.target_channels, channel_tiles * 2, c.0) >= c.2 {
+                channel_tiles *= 2;
+            } else {
+                break;
+            }
+        }
+        let packed_len = if roles.batch.saturating_mul(position_tiles) <= FEW_USES {
+            0
+        } else {
+            packed_len(roles, reduction, layout, geometry)
+        };
+        let positions = cut(stencil.positions(), position_tiles, p.0);
+        let channels = cut(roles.target_channels, channel_tiles, c.0);
+        Grid {
+            positions,
+            channels,
+            position_tiles: stencil.positions().div_ceil(positions),
+            channel_tiles: roles.target_channels.div_ceil(channels),
+            packed: 0,
+            packed_len,
+            first: 0,
+        }
+    }
+}
+
+/// A block of a product: `c (height, vectors) += a (height, depth) * b (depth, vectors)`.
+pub(super) struct Product {
+    pub level: Level,
+    pub depth: usize,
+    pub add: bool,
+    pub rows: usize,
+    pub lanes: usize,
+}
+
+impl Product {
+    /// `a` has rows of [`ROW`], `b` panels of two vectors (the last of one, if it is odd) that
+    /// begin `panel` apart, `c` rows of `vectors * lanes`.
+    pub fn run<A: MicroKernel>(
+        &self,
+        a: &[A],
+        b: &[A],
+        panel: usize,
+        c: &mut [A],
+        height: usize,
+        vectors: usize,
+    ) {
+        let pitch = vectors * self.lanes;
+        // rows in blocks of nearly equal size: a block of one row is as slow as one of four
+        let blocks = height.div_ceil(self.rows);
+        for block in 0..blocks {
+            let (r0, r1) = (height * block / blocks, height * (block + 1) / blocks);
+            for first in (0..vectors).step_by(2) {
+                let factors = Factors {
+                    a: &a[r0 * ROW..],
+                    b: &b[first / 2 * panel..],
+                    c: &mut c[r0 * pitch + first * self.lanes..],
+                    pitch,
+                    depth: self.depth,
+                    add: self.add,
+                };
+                multiply(self.level, r1 - r0, (vectors - first).min(2), factors);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Convolutions on tensor cores: `kernels/conv_mma.cu`.
+
+use super::args::{ConvArgs, Divisor, MmaArgs, PackArgs, index};
+use super::buffer::DeviceBuffer;
+use super::conv::Inputs;
+use super::conv_plan::Plan;
+use super::device::CudaDevice;
+use super::kernel::Kernel;
+use super::launch::Launch;
+use super::plan;
+use crate::element::Element;
+use crate::error::Result;
+
+/// fprop and dgrad; `args` lacks the addresses.
+pub(super) fn rows<T: Element>(
+    device: &CudaDevice,
+    plan: &Plan,
+    args: ConvArgs,
+    inputs: Inputs,
+    result: &mut DeviceBuffer,
+) -> Result<()> {
+    let packing = Packing::new(plan, &args)?;
+    let packed = match packing.is_identity() {
+        true => None,
+        false => Some(packing.pack::<T>(device, inputs.weight)?),
+    };
+    let mut launch = Launch::new(device);
+    let conv = ConvArgs {
+        gathered: launch.read(inputs.activation)?,
+        other: launch.read(packed.as_ref().unwrap_or(inputs.weight))?,
+        bias: launch.read_optional(inputs.bias)?,
+        result: launch.write(result)?,
+        weight_outer: packing.row as i64,
+        weight_channel: 1,
+        weight_axis: packing.axis,
+        ..args
+    };
+    let args = MmaArgs {
+        conv,
+        padded: Divisor::new(plan.padded_channels)?,
+        gathered_width: plan.gathered_width as u32,
+        other_width: plan.other_width as u32,
+        gathered_on_m: (conv.result_by_p == 0).into(),
+    };
+    let kernel = Kernel::tile::<T>("conv_mma", "rows", plan.tile);
+    kernel.run(launch, plan.grid()?, &args)
+}
+
+/// wgrad, with everything but the instructions as on CUDA cores.
+pub(super) fn wgrad<T: Element>(launch: Launch, plan: &Plan, conv: ConvArgs) -> Result<()> {
+    let args = MmaArgs {
+        conv,
+        padded: Divisor::default(),
+        gathered_width: plan.gathered_width as u32,
+        other_width: plan.other_width as u32,
+        // columns (output channels) on M, rows (tap, channel) on N
+        gathered_on_m: 0,
+    };
+    let kernel = Kernel::tile::<T>("conv_mma", "wgrad", plan.tile);
+    kernel.run(launch, plan.grid()?, &args)
+}
+
+/// The weight as `rows` takes it: (columns of all groups, taps, padded channels).
+struct Packing {
+    args: PackArgs,
+    /// Elements of a column's row.
+    row: usize,
+    /// Strides of the taps.
+    axis: [i64; 4],
+}
+
+impl Packing {
+    fn new(plan: &Plan, conv: &ConvArgs) -> Result<Self> {
+        let mut axis = [0; 4];
+        let mut row = plan.padded_channels;
+        for (stride, &taps) in axis.iter_mut().zip(&conv.taps).rev() {
+            *stride = row as i64;
+            row *= taps as usize;
+        }
+        let columns = plan.product.columns;
+        let length = row * columns * conv.groups as usize;
+        let channels = conv.channels.divisor;
+        let outer = conv.weight_outer;
+        // fprop sums over the weight's channels, dgrad over its outer axis
+        let (group_stride, column_stride, channel_stride) = match conv.transposed {
+            0 => (columns as i64 * outer, outer, conv.weight_channel),
+            _ => (i64::from(channels) * outer, conv.weight_channel, outer),
+        };
+        let args = PackArgs {
+            group_stride,
+            column_stride,
+            channel_stride,
+            axis: conv.weight_axis,
+            tap_axis: conv.tap_axis,
+            taps: conv.tap_count,
+            padded: Divisor::new(plan.padded_channels)?,
+            columns: Divisor::new(columns)?,
+            channels,
+            length: index("the packed weight", length)? as u32,
+            ..PackArgs::default()
+        };
+        Ok(Packing { args, row, axis })
+    }
+
+    /// Whether the weight lies so already.
+    fn is_identity(&self) -> bool {
+        let a = &self.args;
+        let row = self.row as i64;
+        let mut taps = a.tap_axis.iter().zip(a.axis.iter().zip(&self.axis));
+        a.channels == a.padded.divisor
+            && a.channel_stride == 1
+            && a.column_stride == row
+            && a.group_stride == row * i64::from(a.columns.divisor)
+            && taps.all(|(taps, (from, to))| taps.divisor == 1 || from == to)
+    }
+
+    fn pack<T: Element>(&self, device: &CudaDevice, weight: &DeviceBuffer) -> Result<DeviceBuffer> {
+        let length = self.args.length as usize;
+        let mut packed = device.uninitialised::<T>(length)?;
+        let mut launch = Launch::new(device);
+        let args = PackArgs {
+            source: launch.read(weight)?,
+            target: launch.write(&mut packed)?,
+            ..self.args
+        };
+        let kernel = Kernel::width::<T>("conv_mma", "pack");
+        kernel.run(launch, plan::elementwise(length), &args)?;
+        Ok(packed)
+    }
+}

@@ -1,0 +1,127 @@
+//! Which kernel runs a pass and in which grid: arithmetic on the problem alone, without a device.
+
+use super::args::index;
+use super::launch::Grid;
+use crate::error::Result;
+
+/// Threads of a block in every kernel.
+pub(super) const THREADS: u32 = 256;
+
+/// Blocks that keep the largest GPUs busy; fixed, so that sums are split the same everywhere.
+const MANY_BLOCKS: usize = 512;
+
+/// A grid over so many elements, each block taking several when there are very many.
+pub(super) fn elementwise(elements: usize) -> Grid {
+    let blocks = elements.div_ceil(THREADS as usize).clamp(1, 1 << 16);
+    Grid::new(blocks as u32, THREADS)
+}
+
+/// A grid over `batch` images of so many elements.
+pub(super) fn images(batch: usize, elements: usize) -> Grid {
+    let along = elements.div_ceil(THREADS as usize).clamp(1, 1 << 16);
+    Grid {
+        blocks: [along as u32, batch.clamp(1, 65535) as u32],
+        threads: THREADS,
+        shared_bytes: 0,
+    }
+}
+
+/// How a sum over many steps is cut: fixed stretches, whose sums are added in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Split {
+    pub splits: u32,
+    pub length: u32,
+}
+
+impl Split {
+    /// So that `blocks` blocks per split make enough blocks, and no split is shorter than `least`.
+    pub fn new(steps: usize, blocks: usize, least: usize) -> Result<Self> {
+        let steps = index("batch * positions", steps)? as usize;
+        let wanted = MANY_BLOCKS.div_ceil(blocks.max(1));
+        let splits = wanted.min(steps.div_ceil(least)).clamp(1, 65535);
+        Ok(Self::cut(steps, steps.div_ceil(splits).max(1)))
+    }
+
+    /// The same in stretches of a multiple of `unit` steps.
+    pub fn in_units(self, steps: usize, unit: usize) -> Self {
+        Self::cut(steps, (self.length as usize).next_multiple_of(unit))
+    }
+
+    fn cut(steps: usize, length: usize) -> Self {
+        Split {
+            splits: steps.div_ceil(length).max(1) as u32,
+            length: length as u32,
+        }
+    }
+}
+
+/// Shape of one pass as a matrix product: `rows` x `columns` results in every one of `copies`
+/// (groups, phases).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Product {
+    pub rows: usize,
+    pub columns: usize,
+    pub copies: usize,
+}
+
+impl Product {
+    /// Whether tiles of 128 fit and abound, when every tile can be cut into so many splits.
+    pub fn is_large(&self, splits: usize) -> bool {
+        let blocks = self.blocks(128).saturating_mul(splits);
+        self.rows >= 128 && self.columns >= 96 && blocks >= MANY_BLOCKS / 4
+    }
+
+    /// Tiles of this side.
+    pub fn blocks(&self, tile: u32) -> usize {
+        let tile = tile as usize;
+        let tiles = self
+            .rows
+            .div_ceil(tile)
+            .saturating_mul(self.columns.div_ceil(tile));
+        tiles.saturating_mul(self.copies)
+    }
+
+    /// A grid of a block per tile and split.
+    pub fn grid(&self, tile: u32, splits: u32, shared_bytes: usize) -> Result<Grid> {
+        let blocks = self.blocks(tile).saturating_mul(splits as usize);
+        Ok(Grid {
+            blocks: [index("blocks", blocks)? as u32, 1],
+            threads: THREADS,
+            shared_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_cover_every_step_once() {
+        for steps in [1, 7, 1024, 1025, 100_000, 1 << 29] {
+            for blocks in [1, 3, 100, 10_000] {
+                let split = Split::new(steps, blocks, 256).unwrap();
+                let (splits, length) = (split.splits as usize, split.length as usize);
+                assert!(
+                    splits * length >= steps && (splits - 1) * length < steps,
+                    "{split:?}"
+                );
+                let split = split.in_units(steps, 32);
+                let (splits, length) = (split.splits as usize, split.length as usize);
+                assert!(length.is_multiple_of(32));
+                assert!(splits * length >= steps && (splits - 1) * length < steps);
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_steps_are_a_typed_error() {
+        assert!(Split::new(1 << 31, 1, 256).is_err());
+        let product = Product {
+            rows: 1 << 40,
+            columns: 1 << 20,
+            copies: 1,
+        };
+        assert!(product.grid(64, 1, 0).is_err());
+    }
+}

@@ -1,0 +1,384 @@
+//! Datasets of HDF5 that lie in chunks.
+
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
+
+use super::super::source::{Cursor, Source};
+use super::{DEEPEST, Sizes, UNDEFINED};
+use crate::error::Result;
+use crate::shape::check_elements;
+
+/// How the chunks of a dataset are found; chunk sizes, the last that of an element.
+#[derive(Clone, Debug)]
+pub(super) enum Index {
+    Tree(u64, Vec<usize>),
+    Single(u64, Vec<usize>, Option<(u64, u32)>),
+    Implicit(u64, Vec<usize>),
+    Array(u64, Vec<usize>),
+}
+
+/// What was done to a chunk before it was written, first to last.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Filter {
+    Deflate,
+    Shuffle,
+    Fletcher,
+}
+
+/// A dataset whose elements have to be put together.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunks {
+    /// `None` for a dataset that nothing was written to.
+    stored: Option<Stored>,
+    fill: Vec<u8>,
+    bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    source: Source,
+    sizes: Sizes,
+    index: Index,
+    shape: Vec<usize>,
+    chunk: Vec<usize>,
+    width: usize,
+    filters: Vec<Filter>,
+}
+
+/// Where a chunk begins, in elements, and in the file; the filters that were left out.
+struct Piece {
+    begin: Vec<usize>,
+    address: u64,
+    length: u64,
+    skipped: u32,
+}
+
+impl Chunks {
+    /// Elements that were never written.
+    pub(super) fn nothing(fill: &[u8], bytes: usize, width: usize) -> Self {
+        Chunks {
+            stored: None,
+            fill: if fill.len() == width {
+                fill.to_vec()
+            } else {
+                vec![0; width]
+            },
+            bytes,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments)] // what the messages of one dataset say
+    pub(super) fn new(
+        source: &Source,
+        sizes: Sizes,
+        index: Index,
+        shape: &[usize],
+        width: usize,
+        filters: Vec<Filter>,
+        fill: Vec<u8>,
+        name: &str,
+    ) -> Result<Self> {
+        let wrong = |why: &str| source.error(format!("dataset {name}: {why}"));
+        let (Index::Tree(_, chunk)
+        | Index::Single(_, chunk, _)
+        | Index::Implicit(_, chunk)
+        | Index::Array(_, chunk)) = &index;
+        let chunk = match chunk.split_last() {
+            Some((&last, chunk)) if last == width && chunk.len() == shape.len() => chunk.to_vec(),
+            _ => return Err(wrong("its chunks have other axes or elements than it has")),
+        };
+        let in_chunk = check_elements(name, &chunk)?;
+        if in_chunk == 0 {
+            return Err(wrong("its chunks are empty"));
+        }
+        source.check_budget((in_chunk * width) as u64, name)?;
+        let bytes = check_elements(name, shape)?.saturating_mul(width);
+        source.check_budget(bytes as u64, name)?;
+        Ok(Chunks {
+            stored: Some(Stored {
+                source: source.clone(),
+                sizes,
+                index,
+                shape: shape.to_vec(),
+                chunk,
+                width,
+                filters,
+            }),
+            ..Self::nothing(&fill, bytes, width)
+        })
+    }
+
+    /// The dataset in row-major order; its size has been checked against the file's.
+    pub fn read(&self, what: &str) -> Result<Vec<u8>> {
+        let mut data = self.fill.repeat(self.bytes / self.fill.len().max(1));
+        let Some(stored) = &self.stored else {
+            return Ok(data);
+        };
+        let pieces = stored.pieces(what)?;
+        let room = stored
+            .grid()
+            .iter()
+            .try_fold(1usize, |p, &g| p.checked_mul(g));
+        if room.is_none_or(|room| pieces.len() > room) {
+            let reason = format!("{what}: more chunks than it has room for");
+            return Err(stored.source.error(reason));
+        }
+        for piece in pieces {
+            let chunk = stored.decode(&piece, what)?;
+            stored.place(&piece.begin, &chunk, &mut data);
+        }
+        Ok(data)
+    }
+}
+
+impl Stored {
+    /// Chunks along each axis.
+    fn grid(&self) -> Vec<usize> {
+        let axes = self.shape.iter().zip(&self.chunk);
+        axes.map(|(s, c)| s.div_ceil(*c)).collect()
+    }
+
+    fn chunk_bytes(&self) -> usize {
+        self.chunk.iter().product::<usize>() * self.width
+    }
+
+    fn pieces(&self, what: &str) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let plain = self.chunk_bytes() as u64;
+        match &self.index {
+            Index::Tree(UNDEFINED, _) | Index::Single(UNDEFINED, ..) => {}
+            Index::Tree(address, _) => {
+                let mut steps = self.source.len() / 16;
+                self.tree(*address, 0, &mut steps, &mut pieces, what)?;
+            }
+            Index::Single(address, _, filtered) => {
+                let (length, skipped) = filtered.unwrap_or((plain, 0));
+                pieces.push(Piece {
+                    begin: vec![0; self.shape.len()],
+                    address: *address,
+                    length,
+                    skipped,
+                });
+            }
+            Index::Implicit(address, _) => {
+                let room = self.source.len() / plain.max(1);
+                self.in_order(
+                    |number| {
+                        let here = (number as u64) < room;
+                        let address = address.saturating_add(number as u64 * plain);
+                        Ok(here.then_some((address, plain, 0)))
+                    },
+                    &mut pieces,
+                )?;
+            }
+            Index::Array(address, _) => self.array(*address, &mut pieces, what)?,
+        }
+        Ok(pieces)
+    }
+
+    /// Chunks numbered in row-major order.
+    fn in_order(
+        &self,
+        mut chunk: impl FnMut(usize) -> Result<Option<(u64, u64, u32)>>,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<()> {
+        let grid = self.grid();
+        let mut number = 0;
+        let count = check_elements("chunks", &grid)?;
+        while number < count {
+            let Some((address, length, skipped)) = chunk(number)? else {
+                break;
+            };
+            let mut begin = vec![0; grid.len()];
+            let mut rest = number;
+            for a in (0..grid.len()).rev() {
+                begin[a] = rest % grid[a] * self.chunk[a];
+                rest /= grid[a];
+            }
+            if address != UNDEFINED {
+                pieces.push(Piece {
+                    begin,
+                    address,
+                    length,
+                    skipped,
+                });
+            }
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// A version 1 B-tree of chunks.
+    fn tree(
+        &self,
+        address: u64,
+        depth: usize,
+        steps: &mut u64,
+        pieces: &mut Vec<Piece>,
+        what: &str,
+    ) -> Result<()> {
+        let sizes = self.sizes;
+        let rank = self.shape.len() + 1;
+        let head = 8 + 2 * sizes.offset as u64;
+        let bytes = self.source.read(address, head, "HDF5 chunk index")?;
+        let mut cursor = Cursor::new(&self.source, &bytes, address, "HDF5 chunk index");
+        if cursor.take(5)? != b"TREE\x01" {
+            return Err(cursor.error("no TREE signature of chunks"));
+        }
+        let level = cursor.u8()?;
+        let entries = cursor.size(2)?;
+        let length = entries * (8 + 8 * rank + sizes.offset);
+        let begin = address + head;
+        let bytes = self.source.read(begin, length as u64, "HDF5 chunk index")?;
+        let mut cursor = Cursor::new(&self.source, &bytes, begin, "HDF5 chunk index");
+        for _ in 0..entries {
+            if depth > DEEPEST || *steps == 0 {
+                return Err(cursor.error(format!("the index of {what} refers to itself")));
+            }
+            *steps -= 1;
+            let (length, skipped) = (cursor.number(4)?, cursor.number(4)? as u32);
+            let begin: Vec<usize> = (1..rank).map(|_| cursor.size(8)).collect::<Result<_>>()?;
+            cursor.skip(8)?;
+            let child = sizes.address(&mut cursor)?;
+            match level {
+                0 => pieces.push(Piece {
+                    begin,
+                    address: child,
+                    length,
+                    skipped,
+                }),
+                _ => self.tree(child, depth + 1, steps, pieces, what)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A fixed array of chunks, on one page.
+    fn array(&self, address: u64, pieces: &mut Vec<Piece>, what: &str) -> Result<()> {
+        let sizes = self.sizes;
+        let head = 8 + sizes.length as u64 + sizes.offset as u64;
+        let bytes = self.source.read(address, head, "HDF5 fixed array")?;
+        let mut cursor = Cursor::new(&self.source, &bytes, address, "HDF5 fixed array");
+        if cursor.take(5)? != b"FAHD\0" {
+            return Err(cursor.error("no FAHD signature"));
+        }
+        let filtered = cursor.u8()? == 1;
+        let (entry, page) = (cursor.size(1)?, cursor.u8()?);
+        let entries = cursor.number(sizes.length)?;
+        if page < 64 && entries > 1 << page {
+            return Err(cursor.error(format!("the index of {what} has pages, which are not read")));
+        }
+        let block = sizes.address(&mut cursor)?;
+        let expected = if filtered {
+            sizes.offset + 5..sizes.offset + 13
+        } else {
+            sizes.offset..sizes.offset + 1
+        };
+        if !expected.contains(&entry) {
+            return Err(cursor.error(format!("entries of {entry} bytes")));
+        }
+        if block == UNDEFINED {
+            return Ok(());
+        }
+        let begin = block.saturating_add(6 + sizes.offset as u64);
+        let length = entries.saturating_mul(entry as u64);
+        let bytes = self.source.read(begin, length, "HDF5 fixed array")?;
+        let mut cursor = Cursor::new(&self.source, &bytes, begin, "HDF5 fixed array");
+        let plain = self.chunk_bytes() as u64;
+        self.in_order(
+            |_| {
+                if cursor.left() < entry {
+                    return Ok(None);
+                }
+                let address = sizes.address(&mut cursor)?;
+                let (length, skipped) = match filtered {
+                    true => (
+                        cursor.number(entry - sizes.offset - 4)?,
+                        cursor.number(4)? as u32,
+                    ),
+                    false => (plain, 0),
+                };
+                Ok(Some((address, length, skipped)))
+            },
+            pieces,
+        )
+    }
+
+    /// A chunk's elements.
+    fn decode(&self, piece: &Piece, what: &str) -> Result<Vec<u8>> {
+        let Piece {
+            address, length, ..
+        } = *piece;
+        let what = &format!("{what}: chunk at byte {address}");
+        let mut data = self.source.read(address, length, what)?;
+        let bytes = self.chunk_bytes();
+        for (i, filter) in self.filters.iter().enumerate().rev() {
+            if i < 32 && piece.skipped >> i & 1 != 0 {
+                continue;
+            }
+            data = match filter {
+                Filter::Deflate => {
+                    let mut inflated = Vec::new();
+                    let most = bytes as u64 + 4; // a checksum may be inside
+                    ZlibDecoder::new(data.as_slice())
+                        .take(most)
+                        .read_to_end(&mut inflated)
+                        .map_err(|e| self.source.error(format!("{what}: {e}")))?;
+                    inflated
+                }
+                Filter::Shuffle => unshuffled(&data, self.width),
+                Filter::Fletcher => {
+                    data.truncate(data.len().saturating_sub(4));
+                    data
+                }
+            };
+        }
+        if data.len() != bytes {
+            let reason = format!("{what}: {} bytes where {bytes} belong", data.len());
+            return Err(self.source.error(reason));
+        }
+        Ok(data)
+    }
+
+    /// Copies the part of a chunk that lies inside the dataset, row by row.
+    fn place(&self, begin: &[usize], chunk: &[u8], data: &mut [u8]) {
+        let rank = self.shape.len();
+        let inside = |a: usize| self.chunk[a].min(self.shape[a].saturating_sub(begin[a]));
+        let Some(last) = rank.checked_sub(1) else {
+            data.copy_from_slice(&chunk[..data.len()]);
+            return;
+        };
+        let row = inside(last) * self.width;
+        let rows: usize = (0..last).map(inside).product();
+        if row == 0 {
+            return;
+        }
+        for number in 0..rows {
+            let (mut rest, mut from, mut to) = (number, 0, begin[last]);
+            let (mut chunk_step, mut data_step) = (self.chunk[last], self.shape[last]);
+            for a in (0..last).rev() {
+                let at = rest % inside(a);
+                rest /= inside(a);
+                from += at * chunk_step;
+                to += (begin[a] + at) * data_step;
+                chunk_step *= self.chunk[a];
+                data_step *= self.shape[a];
+            }
+            let (from, to) = (from * self.width, to * self.width);
+            data[to..to + row].copy_from_slice(&chunk[from..from + row]);
+        }
+    }
+}
+
+/// Undoes HDF5's shuffle: all first bytes of the elements, then all second bytes, and so on.
+fn unshuffled(data: &[u8], width: usize) -> Vec<u8> {
+    let elements = data.len() / width.max(1);
+    let mut plain = data.to_vec(); // bytes past the last element stay
+    for (i, element) in plain.chunks_exact_mut(width.max(1)).enumerate() {
+        for (b, byte) in element.iter_mut().enumerate() {
+            *byte = data[b * elements + i];
+        }
+    }
+    plain
+}
