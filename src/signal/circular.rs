@@ -128,7 +128,7 @@ impl CircularMethod {
         match self {
             CircularMethod::Direct => true,
             CircularMethod::Fft => false,
-            CircularMethod::Auto => len <= if S::COMPLEX { 12 } else { 24 },
+            CircularMethod::Auto => len <= if S::COMPLEX { 16 } else { 32 },
         }
     }
 }
