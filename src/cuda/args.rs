@@ -102,6 +102,13 @@ arguments! {
         other_width: u32,
         gathered_on_m: u32,
     }
+    /// `kernels/conv_direct.cu`.
+    DirectArgs = 584 { 480: walk, 568: columns } {
+        conv: ConvArgs,
+        walk: ImageWalk,
+        columns: Divisor,
+        reserved: u32,
+    }
     /// `kernels/conv_mma.cu`.
     PackArgs = 168 { 40: axis, 132: padded, 160: length } {
         source: Address,

@@ -1,7 +1,7 @@
 //! fprop, dgrad and wgrad: `kernels/conv_rows.cu`, `kernels/conv_wgrad.cu`, and on tensor cores
 //! `conv_mma`.
 
-use super::args::{ConvArgs, Divisor, index, indices, signed_indices};
+use super::args::{ConvArgs, DirectArgs, Divisor, ImageWalk, index, indices, signed_indices};
 use super::buffer::DeviceBuffer;
 use super::conv_mma;
 use super::conv_plan::{Algorithm, Task, plan};
@@ -120,8 +120,28 @@ fn rows<T: Element>(
         result: launch.write(result)?,
         ..args
     };
+    if plan.algorithm == Algorithm::Direct {
+        return direct::<T>(launch, task, args);
+    }
     let kernel = Kernel::tile::<T>("conv_rows", "", plan.tile);
     kernel.run(launch, plan.grid()?, &args)
+}
+
+/// `kernels/conv_direct.cu`.
+fn direct<T: Element>(launch: Launch, task: &Task, conv: ConvArgs) -> Result<()> {
+    let p = task.problem;
+    let (channels, positions) = match task.pass {
+        Pass::Dgrad => (p.in_channels(), p.input()),
+        Pass::Fprop | Pass::Wgrad => (p.out_channels(), p.output()),
+    };
+    let walk = ImageWalk::new(task.layouts.activation, p.batch(), channels, positions)?;
+    let args = DirectArgs {
+        conv,
+        walk,
+        columns: Divisor::new(conv.columns as usize)?,
+        reserved: 0,
+    };
+    Kernel::element::<T>("conv_direct", "").run(launch, walk.grid(), &args)
 }
 
 pub(crate) fn wgrad<T: Element>(
@@ -176,7 +196,7 @@ pub(crate) fn wgrad<T: Element>(
         ..geometry(p, layouts, maps.w)?
     };
     match plan.algorithm {
-        Algorithm::Simt => {
+        Algorithm::Simt | Algorithm::Direct => {
             let kernel = Kernel::tile::<T>("conv_wgrad", "", plan.tile);
             kernel.run(launch, plan.grid()?, &args)?;
         }

@@ -19,6 +19,8 @@ pub enum Algorithm {
     /// Implicit matrix products on tensor cores (sm_80 and newer): f16 and bf16 with sums in f32,
     /// and f32 where [`MathMode::Tf32`] allows it.
     TensorCore,
+    /// A thread per element of the result, for groups of few channels: depthwise fprop and dgrad.
+    Direct,
 }
 
 /// What may stand in for arithmetic in f32.
@@ -78,13 +80,14 @@ const COUNTABLE: usize = 1 << 30;
 
 impl Algorithm {
     /// Every algorithm, the most general one first.
-    pub const ALL: [Algorithm; 2] = [Algorithm::Simt, Algorithm::TensorCore];
+    pub const ALL: [Algorithm; 3] = [Algorithm::Simt, Algorithm::TensorCore, Algorithm::Direct];
 
-    /// `simt` or `tensor_core`.
+    /// `simt`, `tensor_core` or `direct`.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Simt => "simt",
             Algorithm::TensorCore => "tensor_core",
+            Algorithm::Direct => "direct",
         }
     }
 
@@ -92,6 +95,7 @@ impl Algorithm {
     pub(super) fn applies(self, task: &Task, traits: &Traits) -> bool {
         match self {
             Algorithm::Simt => true,
+            Algorithm::Direct => task.pass != Pass::Wgrad,
             Algorithm::TensorCore => {
                 let element = match task.dtype {
                     DType::F16 | DType::BF16 => true,
@@ -112,6 +116,8 @@ impl Algorithm {
             Algorithm::TensorCore => {
                 product.rows >= 16 && product.columns >= 8 && task.depth() >= 16
             }
+            // A tile would be empty but for these columns.
+            Algorithm::Direct => product.columns <= 4 && task.gathered_channels() <= 4,
         }
     }
 }
@@ -395,9 +401,10 @@ mod tests {
             plan.algorithm
         };
         let mma = Some(Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F16, None), Algorithm::Simt);
+        assert_eq!(chosen(DType::F16, None), Algorithm::Direct);
+        assert_eq!(chosen(DType::F16, Some(Algorithm::Simt)), Algorithm::Simt);
         assert_eq!(chosen(DType::F16, mma), Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F32, mma), Algorithm::Simt);
+        assert_eq!(chosen(DType::F32, mma), Algorithm::Direct);
     }
 
     #[test]

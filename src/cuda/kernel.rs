@@ -156,6 +156,7 @@ mod tests {
 
     /// Every kernel: file, name in it, instances. A new kernel goes into this table.
     const KERNELS: &[(&str, &str, Instances)] = &[
+        ("conv_direct", "", Instances::Elements),
         ("conv_mma", "pack", Instances::TensorWidths),
         ("conv_mma", "rows", Instances::TensorTiles),
         ("conv_mma", "wgrad", Instances::TensorTiles),

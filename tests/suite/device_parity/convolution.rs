@@ -175,6 +175,7 @@ fn check_alignments<T: Element>() {
     conv((3, 2, 7, 3), [5], [5], [3], [1], [(2, 2)]).check::<T>();
     conv((2, 1, 16, 24), [4, 4], [1, 1], [1, 1], [1, 1], [(0, 0); 2]).check::<T>();
     conv((2, 1, 5, 70), [66], [1], [1], [1], [(0, 0)]).check::<T>();
+    conv((2, 5, 1, 1), [7, 6], [3, 3], [2, 1], [1, 2], [(1, 1); 2]).check::<T>();
 }
 
 #[test]
@@ -209,17 +210,18 @@ fn the_large_tiles() {
 }
 
 impl<const N: usize> Case<N> {
-    /// fprop and wgrad alone, channels-first: for large sizes.
+    /// fprop and wgrad alone, in both layouts of activations: for large sizes.
     fn check_once<T: Element>(&self) {
         let p = self.problem();
-        let x = integers::<T>(&p.x_shape(), Layout::ChannelsFirst, 1);
-        let y = integers::<T>(&p.y_shape(), Layout::ChannelsFirst, 2);
-        let w = integers::<T>(&p.w_shape(), Layout::ChannelsFirst, 3);
-        let fprop = |on: &On| ops::fprop(&p, &on.to(&x), &on.to(&w), None).unwrap();
-        same("fprop", 1, 0.0, fprop);
-        let layout = Layout::ChannelsFirst;
-        let wgrad = |on: &On| ops::wgrad(&p, &on.to(&x), &on.to(&y), layout).unwrap();
-        same("wgrad", 1, 0.0, wgrad);
+        for layout in Layout::ALL {
+            let x = integers::<T>(&p.x_shape(), layout, 1);
+            let y = integers::<T>(&p.y_shape(), layout, 2);
+            let w = integers::<T>(&p.w_shape(), Layout::ChannelsFirst, 3);
+            let fprop = |on: &On| ops::fprop(&p, &on.to(&x), &on.to(&w), None).unwrap();
+            same("fprop", 1, 0.0, fprop);
+            let wgrad = |on: &On| ops::wgrad(&p, &on.to(&x), &on.to(&y), layout).unwrap();
+            same("wgrad", 1, 0.0, wgrad);
+        }
     }
 }
 
