@@ -21,6 +21,7 @@ mod buffer;
 pub(crate) mod conv;
 mod conv_mma;
 mod conv_plan;
+mod conv_task;
 mod device;
 mod kernel;
 mod launch;

@@ -25,7 +25,7 @@ use crate::cuda;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::problem::ConvProblem;
+use crate::problem::{ConvProblem, Pass};
 use crate::shape::Layout;
 use crate::tensor::Tensor;
 
@@ -115,11 +115,11 @@ pub fn fprop_into<T: Element, const N: usize>(
         Device::Cuda(device) => {
             let inputs = cuda::conv::Inputs {
                 activation: x.on_cuda(&device, "x")?,
-                weight: w.on_cuda(&device, "w")?,
+                other: w.on_cuda(&device, "w")?,
                 bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
             };
             let y = y.on_cuda_mut(&device, "y")?;
-            cuda::conv::fprop::<T>(&device, &p.lift(), layouts, inputs, y, write)
+            cuda::conv::run::<T>(&device, &p.lift(), Pass::Fprop, layouts, inputs, y, write)
         }
     }
 }
@@ -187,11 +187,11 @@ pub fn dgrad_into<T: Element, const N: usize>(
         Device::Cuda(device) => {
             let inputs = cuda::conv::Inputs {
                 activation: dy.on_cuda(&device, "dy")?,
-                weight: w.on_cuda(&device, "w")?,
+                other: w.on_cuda(&device, "w")?,
                 bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
             };
             let dx = dx.on_cuda_mut(&device, "dx")?;
-            cuda::conv::dgrad::<T>(&device, &p.lift(), layouts, inputs, dx, write)
+            cuda::conv::run::<T>(&device, &p.lift(), Pass::Dgrad, layouts, inputs, dx, write)
         }
     }
 }
@@ -249,9 +249,13 @@ pub fn wgrad_into<T: Element, const N: usize>(
             (T::passes().wgrad)(&p.lift(), layouts, x, dy, dw.on_cpu_mut("dw")?, write)
         }
         Device::Cuda(device) => {
-            let (x, dy) = (x.on_cuda(&device, "x")?, dy.on_cuda(&device, "dy")?);
+            let inputs = cuda::conv::Inputs {
+                activation: x.on_cuda(&device, "x")?,
+                other: dy.on_cuda(&device, "dy")?,
+                bias: None,
+            };
             let dw = dw.on_cuda_mut(&device, "dw")?;
-            cuda::conv::wgrad::<T>(&device, &p.lift(), layouts, x, dy, dw, write)
+            cuda::conv::run::<T>(&device, &p.lift(), Pass::Wgrad, layouts, inputs, dw, write)
         }
     }
 }

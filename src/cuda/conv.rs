@@ -4,7 +4,8 @@
 use super::args::{ConvArgs, DirectArgs, Divisor, ImageWalk, index, indices, signed_indices};
 use super::buffer::DeviceBuffer;
 use super::conv_mma;
-use super::conv_plan::{Algorithm, Task, plan};
+use super::conv_plan::{Algorithm, Plan, plan};
+use super::conv_task::Task;
 use super::device::CudaDevice;
 use super::kernel::Kernel;
 use super::launch::Launch;
@@ -16,106 +17,148 @@ use crate::ops::{Layouts, Write};
 use crate::problem::{ConvProblem, Pass};
 use crate::shape::Layout;
 
-/// The inputs of a pass that makes an activation.
+/// What a pass reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
-    /// `x` of fprop, `dy` of dgrad.
+    /// The one that is gathered: `x` of fprop and wgrad, `dy` of dgrad.
     pub activation: &'a DeviceBuffer,
-    pub weight: &'a DeviceBuffer,
+    /// `w` of fprop and dgrad, `dy` of wgrad.
+    pub other: &'a DeviceBuffer,
+    /// Not of wgrad.
     pub bias: Option<&'a DeviceBuffer>,
 }
 
-pub(crate) fn fprop<T: Element>(
+/// Plans a pass and runs it.
+pub(crate) fn run<T: Element>(
     device: &CudaDevice,
-    p: &ConvProblem<4>,
+    problem: &ConvProblem<4>,
+    pass: Pass,
     layouts: Layouts,
-    inputs: Inputs,
-    y: &mut DeviceBuffer,
-    write: Write,
-) -> Result<()> {
-    let maps = Maps::new(p, layouts);
-    let (cg, kg) = per_group(p);
-    let args = ConvArgs {
-        from: maps.x.into(),
-        to: maps.y.into(),
-        gathered_size: indices("the input", p.input())?,
-        result_size: indices("the output", p.output())?,
-        channels: Divisor::new(cg)?,
-        columns: index("channels", kg)? as u32,
-        // (groups, kg x cg * taps): a row of a group's weight lies as the contraction walks it
-        other_by_q: 0,
-        ..geometry(p, layouts, maps.w)?
-    };
-    rows::<T>(
-        device,
-        &task::<T>(p, Pass::Fprop, layouts),
-        args,
-        inputs,
-        y,
-        write,
-    )
-}
-
-pub(crate) fn dgrad<T: Element>(
-    device: &CudaDevice,
-    p: &ConvProblem<4>,
-    layouts: Layouts,
-    inputs: Inputs,
-    dx: &mut DeviceBuffer,
-    write: Write,
-) -> Result<()> {
-    let maps = Maps::new(p, layouts);
-    let (cg, kg) = per_group(p);
-    let args = ConvArgs {
-        from: maps.y.into(),
-        to: maps.x.into(),
-        gathered_size: indices("the output", p.output())?,
-        result_size: indices("the input", p.input())?,
-        channels: Divisor::new(kg)?,
-        columns: index("channels", cg)? as u32,
-        transposed: 1,
-        other_by_q: (layouts.weight == Layout::ChannelsLast).into(),
-        ..geometry(p, layouts, maps.w)?
-    };
-    rows::<T>(
-        device,
-        &task::<T>(p, Pass::Dgrad, layouts),
-        args,
-        inputs,
-        dx,
-        write,
-    )
-}
-
-/// What fprop and dgrad share.
-fn rows<T: Element>(
-    device: &CudaDevice,
-    task: &Task,
-    args: ConvArgs,
     inputs: Inputs,
     result: &mut DeviceBuffer,
     write: Write,
 ) -> Result<()> {
-    let plan = plan(task, &device.traits())?;
-    let pixels = task.pixels();
-    let pixels_contiguous = task.layouts.activation == Layout::ChannelsFirst;
+    let task = Task {
+        problem,
+        pass,
+        dtype: T::DTYPE,
+        layouts,
+    };
+    let plan = plan(&task, &device.traits())?;
+    execute::<T>(device, &task, &plan, inputs, result, write)
+}
+
+/// Runs a pass by one of its plans.
+pub(super) fn execute<T: Element>(
+    device: &CudaDevice,
+    task: &Task,
+    plan: &Plan,
+    inputs: Inputs,
+    result: &mut DeviceBuffer,
+    write: Write,
+) -> Result<()> {
+    let mut workspace = match plan.workspace_bytes {
+        0 => None,
+        bytes => Some(DeviceBuffer::new(device, bytes)?),
+    };
     let args = ConvArgs {
+        accumulate: (write == Write::Accumulate).into(),
+        ..arguments(task, plan)?
+    };
+    let workspace = workspace.as_mut();
+    match (task.pass, plan.algorithm) {
+        (Pass::Wgrad, _) => wgrad_rows::<T>(device, plan, args, inputs, workspace, result, write),
+        (_, Algorithm::TensorCore) => {
+            conv_mma::rows::<T>(device, plan, args, inputs, workspace, result)
+        }
+        (_, Algorithm::Simt | Algorithm::Direct) => {
+            rows::<T>(device, task, plan, args, inputs, result)
+        }
+    }
+}
+
+/// All but the addresses and whether to accumulate.
+fn arguments(task: &Task, plan: &Plan) -> Result<ConvArgs> {
+    let Task {
+        problem: p,
+        layouts,
+        ..
+    } = *task;
+    let maps = Maps::new(task);
+    let (taps, pixels) = (p.kernel_size(), task.pixels());
+    let channels_last = layouts.activation == Layout::ChannelsLast;
+    let all = ConvArgs {
+        weight_outer: maps.w.outer as i64,
+        weight_channel: maps.w.channel as i64,
+        weight_axis: maps.w.spatial.map(|s| s as i64),
+        taps: indices("the kernel size", taps)?,
+        stride: indices("the stride", p.stride())?,
+        dilation: indices("the dilation", p.dilation())?,
+        padding: signed_indices("the padding", p.padding().map(|(before, _)| before))?,
+        tap_axis: Divisor::each(taps)?,
+        tap_count: Divisor::new(taps.iter().product())?,
         pixel_axis: Divisor::each(pixels)?,
         pixels: Divisor::new(pixels.iter().product())?,
-        rows: index("batch * positions", plan.product.rows)? as u32,
+        channels: Divisor::new(task.gathered_channels())?,
+        rows: index("rows", plan.product.rows)? as u32,
+        columns: index("channels", plan.product.columns)? as u32,
+        groups: index("groups", p.groups())? as u32,
         phases: index("phases", task.phases())? as u32,
-        gathered_by_p: pixels_contiguous.into(),
-        result_by_p: pixels_contiguous.into(),
-        accumulate: (write == Write::Accumulate).into(),
-        ..args
+        channels_inner: (layouts.weight == Layout::ChannelsLast).into(),
+        ..ConvArgs::default()
     };
-    if plan.algorithm == Algorithm::TensorCore {
-        return conv_mma::rows::<T>(device, &plan, args, inputs, result);
-    }
+    Ok(match task.pass {
+        Pass::Fprop => ConvArgs {
+            from: maps.x.into(),
+            to: maps.y.into(),
+            gathered_size: indices("the input", p.input())?,
+            result_size: indices("the output", p.output())?,
+            // (groups, kg x cg * taps): a row of a group's weight lies as the contraction walks it
+            other_by_q: 0,
+            gathered_by_p: (!channels_last).into(),
+            result_by_p: (!channels_last).into(),
+            ..all
+        },
+        Pass::Dgrad => ConvArgs {
+            from: maps.y.into(),
+            to: maps.x.into(),
+            gathered_size: indices("the output", p.output())?,
+            result_size: indices("the input", p.input())?,
+            transposed: 1,
+            other_by_q: all.channels_inner,
+            gathered_by_p: (!channels_last).into(),
+            result_by_p: (!channels_last).into(),
+            ..all
+        },
+        Pass::Wgrad => ConvArgs {
+            from: maps.x.into(),
+            to: maps.y.into(),
+            result_length: task.weight_length() as i64,
+            gathered_size: indices("the input", p.input())?,
+            splits: plan.split.splits,
+            split_length: plan.split.length,
+            steps: index("batch * positions", task.steps())? as u32,
+            gathered_by_p: channels_last.into(),
+            other_by_q: channels_last.into(),
+            result_by_p: 1,
+            ..all
+        },
+    })
+}
+
+/// fprop and dgrad on CUDA cores; `args` lacks the addresses.
+fn rows<T: Element>(
+    device: &CudaDevice,
+    task: &Task,
+    plan: &Plan,
+    args: ConvArgs,
+    inputs: Inputs,
+    result: &mut DeviceBuffer,
+) -> Result<()> {
     let mut launch = Launch::new(device);
     let args = ConvArgs {
         gathered: launch.read(inputs.activation)?,
-        other: launch.read(inputs.weight)?,
+        other: launch.read(inputs.other)?,
         bias: launch.read_optional(inputs.bias)?,
         result: launch.write(result)?,
         ..args
@@ -144,100 +187,41 @@ fn direct<T: Element>(launch: Launch, task: &Task, conv: ConvArgs) -> Result<()>
     Kernel::element::<T>("conv_direct", "").run(launch, walk.grid(), &args)
 }
 
-pub(crate) fn wgrad<T: Element>(
+/// wgrad, whose workspace, if there is one, takes a copy of the result from every split; `args`
+/// lacks the addresses.
+fn wgrad_rows<T: Element>(
     device: &CudaDevice,
-    p: &ConvProblem<4>,
-    layouts: Layouts,
-    x: &DeviceBuffer,
-    dy: &DeviceBuffer,
-    dw: &mut DeviceBuffer,
+    plan: &Plan,
+    args: ConvArgs,
+    inputs: Inputs,
+    mut partial: Option<&mut DeviceBuffer>,
+    result: &mut DeviceBuffer,
     write: Write,
 ) -> Result<()> {
-    let maps = Maps::new(p, layouts);
-    let (cg, kg) = per_group(p);
-    let task = task::<T>(p, Pass::Wgrad, layouts);
-    let plan = plan(&task, &device.traits())?;
-    let taps: usize = p.kernel_size().iter().product();
-    let length = p.out_channels() * cg * taps;
-    let splits = plan.split.splits;
-    let mut partial = match splits {
-        1 => None,
-        _ => Some(device.uninitialised::<T::Acc>(length.saturating_mul(splits as usize))?),
-    };
-    let channels_last = layouts.activation == Layout::ChannelsLast;
-    let direct = partial.is_none();
     let mut launch = Launch::new(device);
+    let (gathered, other) = (launch.read(inputs.activation)?, launch.read(inputs.other)?);
+    let direct = partial.is_none().then_some(&mut *result);
     let args = ConvArgs {
-        gathered: launch.read(x)?,
-        other: launch.read(dy)?,
-        result: if direct {
-            launch.write(dw)?
-        } else {
-            Default::default()
-        },
-        partial: launch.write_optional(partial.as_mut())?,
-        from: maps.x.into(),
-        to: maps.y.into(),
-        result_length: length as i64,
-        gathered_size: indices("the input", p.input())?,
-        pixel_axis: Divisor::each(p.output())?,
-        pixels: Divisor::new(p.output().iter().product())?,
-        channels: Divisor::new(cg)?,
-        rows: index("taps * channels", plan.product.rows)? as u32,
-        columns: index("channels", kg)? as u32,
-        phases: 1,
-        splits,
-        split_length: plan.split.length,
-        steps: index("batch * positions", task.steps())? as u32,
-        gathered_by_p: channels_last.into(),
-        other_by_q: channels_last.into(),
-        result_by_p: 1,
-        accumulate: (write == Write::Accumulate).into(),
-        ..geometry(p, layouts, maps.w)?
+        gathered,
+        other,
+        result: launch.write_optional(direct)?,
+        partial: launch.write_optional(partial.as_deref_mut())?,
+        ..args
     };
     match plan.algorithm {
         Algorithm::Simt | Algorithm::Direct => {
             let kernel = Kernel::tile::<T>("conv_wgrad", "", plan.tile);
             kernel.run(launch, plan.grid()?, &args)?;
         }
-        Algorithm::TensorCore => conv_mma::wgrad::<T>(launch, &plan, args)?,
+        Algorithm::TensorCore => conv_mma::wgrad::<T>(launch, plan, args)?,
     }
     match partial {
-        Some(partial) => reduce::splits::<T>(device, &partial, splits, length, dw, write),
+        Some(partial) => {
+            let length = args.result_length as usize;
+            reduce::splits::<T>(device, partial, args.splits, length, result, write)
+        }
         None => Ok(()),
     }
-}
-
-fn task<T: Element>(problem: &ConvProblem<4>, pass: Pass, layouts: Layouts) -> Task<'_> {
-    Task {
-        problem,
-        pass,
-        dtype: T::DTYPE,
-        layouts,
-    }
-}
-
-fn per_group(p: &ConvProblem<4>) -> (usize, usize) {
-    (p.in_channels() / p.groups(), p.out_channels() / p.groups())
-}
-
-/// What all passes say about a problem.
-fn geometry(p: &ConvProblem<4>, layouts: Layouts, w: Strides) -> Result<ConvArgs> {
-    let taps = p.kernel_size();
-    Ok(ConvArgs {
-        weight_outer: w.outer as i64,
-        weight_channel: w.channel as i64,
-        weight_axis: w.spatial.map(|s| s as i64),
-        taps: indices("the kernel size", taps)?,
-        stride: indices("the stride", p.stride())?,
-        dilation: indices("the dilation", p.dilation())?,
-        padding: signed_indices("the padding", p.padding().map(|(before, _)| before))?,
-        tap_axis: Divisor::each(taps)?,
-        tap_count: Divisor::new(taps.iter().product())?,
-        groups: index("groups", p.groups())? as u32,
-        channels_inner: (layouts.weight == Layout::ChannelsLast).into(),
-        ..ConvArgs::default()
-    })
 }
 
 struct Maps {
@@ -247,8 +231,9 @@ struct Maps {
 }
 
 impl Maps {
-    fn new(p: &ConvProblem<4>, layouts: Layouts) -> Self {
-        let (cg, _) = per_group(p);
+    fn new(task: &Task) -> Self {
+        let (p, layouts) = (task.problem, task.layouts);
+        let (cg, _) = task.channels();
         Maps {
             x: Strides::new(layouts.activation, p.in_channels(), p.input()),
             w: Strides::new(layouts.weight, cg, p.kernel_size()),

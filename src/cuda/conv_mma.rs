@@ -11,23 +11,28 @@ use super::plan;
 use crate::element::Element;
 use crate::error::Result;
 
-/// fprop and dgrad; `args` lacks the addresses.
+/// fprop and dgrad; `args` lacks the addresses, and `packed`, the workspace, takes the weight unless
+/// it lies as it should.
 pub(super) fn rows<T: Element>(
     device: &CudaDevice,
     plan: &Plan,
     args: ConvArgs,
     inputs: Inputs,
+    packed: Option<&mut DeviceBuffer>,
     result: &mut DeviceBuffer,
 ) -> Result<()> {
     let packing = Packing::new(plan, &args)?;
-    let packed = match packing.is_identity() {
-        true => None,
-        false => Some(packing.pack::<T>(device, inputs.weight)?),
+    let weight = match packed {
+        None => inputs.other,
+        Some(packed) => {
+            packing.pack::<T>(device, inputs.other, packed)?;
+            &*packed
+        }
     };
     let mut launch = Launch::new(device);
     let conv = ConvArgs {
         gathered: launch.read(inputs.activation)?,
-        other: launch.read(packed.as_ref().unwrap_or(inputs.weight))?,
+        other: launch.read(weight)?,
         bias: launch.read_optional(inputs.bias)?,
         result: launch.write(result)?,
         weight_outer: packing.row as i64,
@@ -102,29 +107,19 @@ impl Packing {
         Ok(Packing { args, row, axis })
     }
 
-    /// Whether the weight lies so already.
-    fn is_identity(&self) -> bool {
-        let a = &self.args;
-        let row = self.row as i64;
-        let mut taps = a.tap_axis.iter().zip(a.axis.iter().zip(&self.axis));
-        a.channels == a.padded.divisor
-            && a.channel_stride == 1
-            && a.column_stride == row
-            && a.group_stride == row * i64::from(a.columns.divisor)
-            && taps.all(|(taps, (from, to))| taps.divisor == 1 || from == to)
-    }
-
-    fn pack<T: Element>(&self, device: &CudaDevice, weight: &DeviceBuffer) -> Result<DeviceBuffer> {
-        let length = self.args.length as usize;
-        let mut packed = device.uninitialised::<T>(length)?;
+    fn pack<T: Element>(
+        &self,
+        device: &CudaDevice,
+        weight: &DeviceBuffer,
+        packed: &mut DeviceBuffer,
+    ) -> Result<()> {
         let mut launch = Launch::new(device);
         let args = PackArgs {
             source: launch.read(weight)?,
-            target: launch.write(&mut packed)?,
+            target: launch.write(packed)?,
             ..self.args
         };
         let kernel = Kernel::width::<T>("conv_mma", "pack");
-        kernel.run(launch, plan::elementwise(length), &args)?;
-        Ok(packed)
+        kernel.run(launch, plan::elementwise(self.args.length as usize), &args)
     }
 }

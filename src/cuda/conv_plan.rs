@@ -3,13 +3,12 @@
 
 use std::fmt;
 
+use super::conv_task::Task;
 use super::launch::Grid;
 use super::plan::{Product, Split};
 use crate::element::DType;
-use crate::error::Result;
-use crate::ops::Layouts;
-use crate::problem::{ConvProblem, Pass};
-use crate::shape::Layout;
+use crate::error::{Error, Result};
+use crate::problem::Pass;
 
 /// How the passes of a convolution are computed on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,15 +43,6 @@ pub(super) struct Traits {
     pub preferred: Option<Algorithm>,
 }
 
-/// One pass to plan for.
-#[derive(Clone, Copy)]
-pub(super) struct Task<'a> {
-    pub problem: &'a ConvProblem<4>,
-    pub pass: Pass,
-    pub dtype: DType,
-    pub layouts: Layouts,
-}
-
 /// How a pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -70,6 +60,8 @@ pub(super) struct Plan {
     pub gathered_width: usize,
     /// The same of the other operand.
     pub other_width: usize,
+    /// Memory that it takes beside the operands.
+    pub workspace_bytes: usize,
 }
 
 /// Steps of a weight gradient's sum below which cutting it does not pay.
@@ -107,6 +99,25 @@ impl Algorithm {
         }
     }
 
+    /// Sides of the square tiles of a block that there are and that a task can fill, the better one
+    /// first.
+    fn tiles(self, task: &Task) -> Vec<u32> {
+        let product = task.product();
+        let mma = self == Algorithm::TensorCore;
+        let has_large = mma || (self == Algorithm::Simt && task.dtype == DType::F32);
+        if !has_large || product.rows <= 64 || product.columns <= 64 {
+            return vec![64];
+        }
+        let can_split = match task.pass {
+            Pass::Fprop | Pass::Dgrad => 1,
+            Pass::Wgrad => task.steps().div_ceil(LEAST_SPLIT),
+        };
+        match product.is_large(can_split) {
+            true => vec![128, 64],
+            false => vec![64, 128],
+        }
+    }
+
     /// Whether it is likely the faster one where it applies.
     fn pays(self, task: &Task) -> bool {
         let product = task.product();
@@ -128,60 +139,84 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The algorithm for a task and its constants.
-pub(super) fn plan(task: &Task, traits: &Traits) -> Result<Plan> {
-    let algorithm = choose(task, traits);
-    let product = task.product();
-    let steps = task.steps();
-    let can_split = match task.pass {
-        Pass::Fprop | Pass::Dgrad => 1,
-        Pass::Wgrad => steps.div_ceil(LEAST_SPLIT),
-    };
-    let large = product.is_large(can_split) && (task.dtype == DType::F32 || algorithm.is_mma());
-    let tile = if large { 128 } else { 64 };
-    let mut split = Split {
-        splits: 1,
-        length: 0,
-    };
-    if task.pass == Pass::Wgrad {
-        split = Split::new(steps, product.blocks(tile), LEAST_SPLIT)?;
-    }
-    let side = tile as usize;
-    let mut plan = Plan {
-        algorithm,
-        product,
-        tile,
-        split,
-        shared_bytes: simt_shared_bytes(side, if task.dtype == DType::F64 { 8 } else { 4 }),
-        padded_channels: 0,
-        gathered_width: 1,
-        other_width: 1,
-    };
-    if algorithm.is_mma() {
-        let (gathered_width, other_width) = task.widths();
-        if task.pass == Pass::Wgrad {
-            plan.split = split.in_units(steps, 4 * task.chunk());
+/// Every sensible plan, the most promising one first; where one needs a workspace, another that
+/// needs none follows.
+pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
+    let mut plans = Vec::new();
+    for algorithm in algorithms(task, traits) {
+        for tile in algorithm.tiles(task) {
+            for split in splits(task, algorithm, tile)? {
+                plans.push(Plan::new(task, algorithm, tile, split));
+            }
         }
-        plan.shared_bytes = mma_shared_bytes(side, task.chunk());
-        plan.padded_channels = task.padded_channels();
-        plan.gathered_width = gathered_width;
-        plan.other_width = other_width;
     }
-    Ok(plan)
+    Ok(plans)
 }
 
-/// The preferred algorithm, or else the last of all that apply and pay.
-fn choose(task: &Task, traits: &Traits) -> Algorithm {
-    let fits = |a: &Algorithm| a.applies(task, traits);
-    let last = || {
-        let all = Algorithm::ALL.into_iter().rev();
-        all.filter(fits).find(|a| a.pays(task))
+/// The first of [`plans`].
+pub(super) fn plan(task: &Task, traits: &Traits) -> Result<Plan> {
+    let first = plans(task, traits)?.into_iter().next();
+    first.ok_or_else(|| Error::Unsupported {
+        what: format!("{} without an algorithm", task.pass.name()),
+    })
+}
+
+/// The preferred algorithm, then all that apply and pay, the most special one first; the last is
+/// SIMT, which applies to everything.
+fn algorithms(task: &Task, traits: &Traits) -> Vec<Algorithm> {
+    let applies = |a: &Algorithm| a.applies(task, traits);
+    let preferred = traits.preferred.filter(applies);
+    let all = Algorithm::ALL.into_iter().rev().filter(applies);
+    let others = all.filter(|&a| a.pays(task) && Some(a) != preferred);
+    preferred.into_iter().chain(others).collect()
+}
+
+/// How to cut the sum of a pass: as the number of blocks asks for, then coarser down to not at all,
+/// which takes less memory, then finer.
+fn splits(task: &Task, algorithm: Algorithm, tile: u32) -> Result<Vec<Split>> {
+    if task.pass != Pass::Wgrad {
+        return Ok(vec![Split::NONE]);
+    }
+    let steps = task.steps();
+    let unit = match algorithm {
+        Algorithm::TensorCore => 4 * task.chunk(),
+        Algorithm::Simt | Algorithm::Direct => 1,
     };
-    let preferred = traits.preferred.filter(fits);
-    preferred.or_else(last).unwrap_or(Algorithm::Simt)
+    let best = Split::new(steps, task.product().blocks(tile), LEAST_SPLIT)?;
+    let n = best.splits as usize;
+    let finer = (2 * n).min(steps.div_ceil(LEAST_SPLIT).max(n));
+    let mut all = vec![best.in_units(steps, unit)];
+    for splits in [n / 2, n / 4, n / 16, 1, finer] {
+        let split = Split::of(steps, splits)?.in_units(steps, unit);
+        if !all.contains(&split) {
+            all.push(split);
+        }
+    }
+    Ok(all)
 }
 
 impl Plan {
+    /// With the constants that follow from the choices.
+    fn new(task: &Task, algorithm: Algorithm, tile: u32, split: Split) -> Self {
+        let side = tile as usize;
+        let mma = algorithm == Algorithm::TensorCore;
+        let (gathered_width, other_width) = if mma { task.widths() } else { (1, 1) };
+        Plan {
+            algorithm,
+            product: task.product(),
+            tile,
+            split,
+            shared_bytes: match mma {
+                true => mma_shared_bytes(side, task.chunk()),
+                false => simt_shared_bytes(side, task.accumulator_bytes()),
+            },
+            padded_channels: if mma { task.padded_channels() } else { 0 },
+            gathered_width,
+            other_width,
+            workspace_bytes: workspace_bytes(task, algorithm, split),
+        }
+    }
+
     /// A block per tile and split.
     pub fn grid(&self) -> Result<Grid> {
         let Plan { tile, split, .. } = *self;
@@ -189,123 +224,18 @@ impl Plan {
     }
 }
 
-impl Algorithm {
-    fn is_mma(self) -> bool {
-        self == Algorithm::TensorCore
-    }
-}
-
-impl Task<'_> {
-    fn channels(&self) -> (usize, usize) {
-        let p = self.problem;
-        (p.in_channels() / p.groups(), p.out_channels() / p.groups())
-    }
-
-    fn taps(&self) -> usize {
-        self.problem.kernel_size().iter().product()
-    }
-
-    /// Positions of the result that one phase of a pass computes, per axis; of wgrad: that are
-    /// summed.
-    pub fn pixels(&self) -> [usize; 4] {
-        let p = self.problem;
-        match self.pass {
-            Pass::Fprop | Pass::Wgrad => p.output(),
-            Pass::Dgrad => {
-                let (input, stride) = (p.input(), p.stride());
-                [0, 1, 2, 3].map(|a| input[a].div_ceil(stride[a]))
-            }
+/// Memory beside the operands: copies of a weight gradient that is summed in stretches, or the
+/// packed weight of tensor cores.
+fn workspace_bytes(task: &Task, algorithm: Algorithm, split: Split) -> usize {
+    match (task.pass, algorithm) {
+        (Pass::Wgrad, _) if split.splits > 1 => task
+            .weight_length()
+            .saturating_mul(split.splits as usize)
+            .saturating_mul(task.accumulator_bytes()),
+        (Pass::Fprop | Pass::Dgrad, Algorithm::TensorCore) if !task.weight_is_packed() => {
+            task.packed_length().saturating_mul(task.dtype.size())
         }
-    }
-
-    /// Phases of a strided dgrad.
-    pub fn phases(&self) -> usize {
-        match self.pass {
-            Pass::Fprop | Pass::Wgrad => 1,
-            Pass::Dgrad => {
-                let stride = self.problem.stride();
-                stride.iter().fold(1, |n, &s| n.saturating_mul(s))
-            }
-        }
-    }
-
-    /// batch * pixels.
-    pub fn steps(&self) -> usize {
-        let pixels: usize = self.pixels().iter().product();
-        self.problem.batch().saturating_mul(pixels)
-    }
-
-    pub fn product(&self) -> Product {
-        let (cg, kg) = self.channels();
-        let groups = self.problem.groups();
-        let (rows, columns) = match self.pass {
-            Pass::Fprop => (self.steps(), kg),
-            Pass::Dgrad => (self.steps(), cg),
-            Pass::Wgrad => (cg.saturating_mul(self.taps()), kg),
-        };
-        let copies = groups.saturating_mul(self.phases());
-        Product {
-            rows,
-            columns,
-            copies,
-        }
-    }
-
-    /// Length of the sum behind an element of the result.
-    fn depth(&self) -> usize {
-        let (cg, kg) = self.channels();
-        match self.pass {
-            Pass::Fprop => cg * self.taps(),
-            Pass::Dgrad => kg * self.taps() / self.phases().min(self.taps()),
-            Pass::Wgrad => self.steps(),
-        }
-    }
-
-    /// Elements in 16 bytes.
-    fn chunk(&self) -> usize {
-        16 / self.dtype.size()
-    }
-
-    /// Channels of a group of the activation that fprop and dgrad gather.
-    fn gathered_channels(&self) -> usize {
-        let (cg, kg) = self.channels();
-        if self.pass == Pass::Dgrad { kg } else { cg }
-    }
-
-    pub fn padded_channels(&self) -> usize {
-        self.gathered_channels().next_multiple_of(self.chunk())
-    }
-
-    /// Elements of the weight as fprop and dgrad on tensor cores take it.
-    fn packed_length(&self) -> usize {
-        let (cg, kg) = self.channels();
-        let columns = if self.pass == Pass::Dgrad { cg } else { kg };
-        let row = self.padded_channels().saturating_mul(self.taps());
-        row.saturating_mul(columns)
-            .saturating_mul(self.problem.groups())
-    }
-
-    /// How many elements of the gathered activation and of the other operand lie side by side along
-    /// the sum, in runs that are aligned to their size.
-    fn widths(&self) -> (usize, usize) {
-        let p = self.problem;
-        let last = self.layouts.activation == Layout::ChannelsLast;
-        let width = |run: usize| 1usize << run.trailing_zeros().min(self.chunk().ilog2());
-        match self.pass {
-            Pass::Fprop | Pass::Dgrad => {
-                let gathered = if last { self.gathered_channels() } else { 1 };
-                (width(gathered), self.chunk())
-            }
-            Pass::Wgrad => {
-                let pixels = if last { 1 } else { p.output().iter().product() };
-                // every tap at every output position is that position of the input
-                let flat = p.input() == p.output()
-                    && self.taps() == 1
-                    && p.stride() == [1; 4]
-                    && p.padding() == [(0, 0); 4];
-                (width(if flat { pixels } else { 1 }), width(pixels))
-            }
-        }
+        _ => 0,
     }
 }
 
@@ -331,33 +261,16 @@ fn places(tile: usize, steps: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::{ConvParams, Padding};
+    use crate::cuda::conv_task::tests::{problem, task};
+    use crate::ops::Layouts;
+    use crate::problem::{ConvParams, ConvProblem};
+    use crate::shape::Layout;
 
     const AMPERE: Traits = Traits {
         compute: 80,
         math: MathMode::Strict,
         preferred: None,
     };
-
-    fn problem(batch: usize, channels: [usize; 2], size: usize, taps: usize) -> ConvProblem<4> {
-        let params = ConvParams::<2> {
-            padding: Padding::Same,
-            ..ConvParams::default()
-        };
-        let [c, k] = channels;
-        let p = ConvProblem::<2>::new(&[batch, c, size, size], &[k, c, taps, taps], &params);
-        p.unwrap().lift()
-    }
-
-    fn task(problem: &ConvProblem<4>, pass: Pass, dtype: DType, activation: Layout) -> Task<'_> {
-        let weight = Layout::ChannelsFirst;
-        Task {
-            problem,
-            pass,
-            dtype,
-            layouts: Layouts { activation, weight },
-        }
-    }
 
     #[test]
     fn tensor_cores_take_16_bits_and_tf32_when_asked_for() {
@@ -408,22 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_as_wide_as_their_alignment() {
-        for (channels, width) in [(64, 8), (12, 4), (6, 2), (7, 1)] {
-            let p = problem(2, [channels, 16], 6, 3);
-            let last = task(&p, Pass::Fprop, DType::F16, Layout::ChannelsLast);
-            assert_eq!(last.widths(), (width, 8));
-            let first = task(&p, Pass::Fprop, DType::F16, Layout::ChannelsFirst);
-            assert_eq!(first.widths(), (1, 8));
-            let wgrad = task(&p, Pass::Wgrad, DType::F16, Layout::ChannelsFirst);
-            assert_eq!(wgrad.widths(), (1, 4), "36 positions");
-        }
-        let pointwise = problem(2, [5, 7], 6, 1);
-        let wgrad = task(&pointwise, Pass::Wgrad, DType::F32, Layout::ChannelsFirst);
-        assert_eq!(wgrad.widths(), (4, 4));
-    }
-
-    #[test]
     fn the_tile_grows_with_the_problem() {
         let tile = |p: &ConvProblem<4>, pass, dtype| {
             let task = task(p, pass, dtype, Layout::ChannelsLast);
@@ -435,6 +332,77 @@ mod tests {
             assert_eq!(tile(&large, pass, DType::F16), 128);
             assert_eq!(tile(&large, pass, DType::F32), 128);
             assert_eq!(tile(&large, pass, DType::F64), 64);
+        }
+    }
+
+    /// Of every pass, element type and layout of dense, grouped and depthwise problems.
+    fn each_task(check: impl Fn(&Task)) {
+        let grouped = ConvParams::<2> {
+            groups: 4,
+            stride: [2, 1],
+            ..ConvParams::default()
+        };
+        let grouped = ConvProblem::new(&[3, 32, 20, 9], &[16, 8, 3, 2], &grouped).unwrap();
+        let problems = [
+            problem(1, [1, 1], 1, 1),
+            problem(32, [256, 256], 28, 3),
+            problem(8, [64, 96], 40, 1),
+            grouped.lift(),
+        ];
+        for p in &problems {
+            for pass in Pass::ALL {
+                for dtype in DType::ALL {
+                    for activation in Layout::ALL {
+                        for weight in Layout::ALL {
+                            let layouts = Layouts { activation, weight };
+                            let task = task(p, pass, dtype, activation);
+                            check(&Task { layouts, ..task });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plans_are_different_and_one_needs_no_workspace() {
+        each_task(|task| {
+            for preferred in Algorithm::ALL.map(Some).into_iter().chain([None]) {
+                let traits = Traits {
+                    preferred,
+                    ..AMPERE
+                };
+                let plans = plans(task, &traits).unwrap();
+                assert!(plans.iter().any(|p| p.workspace_bytes == 0));
+                for (i, plan) in plans.iter().enumerate() {
+                    assert!(!plans[..i].contains(plan), "{plan:?} twice");
+                    assert!(plan.algorithm.applies(task, &traits));
+                    let steps = plan.split.splits as usize * plan.split.length as usize;
+                    assert!(task.pass != Pass::Wgrad || steps >= task.steps());
+                }
+                let wish = preferred.filter(|a| a.applies(task, &traits));
+                assert!(wish.is_none_or(|a| plans[0].algorithm == a));
+            }
+        });
+    }
+
+    #[test]
+    fn a_workspace_is_as_large_as_what_it_holds() {
+        let p = problem(32, [256, 200], 28, 3);
+        let bytes = |pass, dtype| {
+            let task = task(&p, pass, dtype, Layout::ChannelsLast);
+            let plans = plans(&task, &AMPERE).unwrap();
+            (plans[0].workspace_bytes, plans[0].split.splits as usize)
+        };
+        // 200 channels are whole chunks of 8, 256 as well
+        let packed = 2 * 9 * 256 * 200;
+        assert_eq!(bytes(Pass::Fprop, DType::F16), (packed, 1));
+        assert_eq!(bytes(Pass::Dgrad, DType::BF16), (packed, 1));
+        assert_eq!(bytes(Pass::Fprop, DType::F32), (0, 1));
+        for (dtype, sum) in [(DType::F16, 4), (DType::F32, 4), (DType::F64, 8)] {
+            let (bytes, splits) = bytes(Pass::Wgrad, dtype);
+            assert!(splits > 1);
+            assert_eq!(bytes, 9 * 256 * 200 * splits * sum);
         }
     }
 

@@ -34,11 +34,22 @@ pub(super) struct Split {
 }
 
 impl Split {
+    /// Of what is no sum over steps.
+    pub const NONE: Split = Split {
+        splits: 1,
+        length: 0,
+    };
+
     /// So that `blocks` blocks per split make enough blocks, and no split is shorter than `least`.
     pub fn new(steps: usize, blocks: usize, least: usize) -> Result<Self> {
-        let steps = index("batch * positions", steps)? as usize;
         let wanted = MANY_BLOCKS.div_ceil(blocks.max(1));
-        let splits = wanted.min(steps.div_ceil(least)).clamp(1, 65535);
+        Self::of(steps, wanted.min(steps.div_ceil(least)))
+    }
+
+    /// Into so many stretches, or a few less that cover every step.
+    pub fn of(steps: usize, splits: usize) -> Result<Self> {
+        let steps = index("batch * positions", steps)? as usize;
+        let splits = splits.clamp(1, 65535);
         Ok(Self::cut(steps, steps.div_ceil(splits).max(1)))
     }
 
