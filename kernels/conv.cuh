@@ -9,8 +9,8 @@
 // axis a is position(p)[a] + position(s)[a], outside of the activation it is zero, and its offset is
 // offset(p) + offset(s). Rank plays no part: lower ranks have unit axes in front.
 //
-// A block owns a TILE x TILE tile of D; a thread EACH x EACH of it, in squares of 4 x 4. Tables in
-// shared memory hold offset and position of the tile's p (made once) and of the next steps s.
+// A block owns a P x Q tile of D: 64 x 64, 128 x 128, or 128 x 32 where there are few columns; a thread
+// 4 x 4 of it, or four such squares. Tables in shared memory hold offset and position of the tile's p (made once) and of the next steps s.
 #pragma once
 
 #include "walk.cuh"
@@ -41,7 +41,8 @@ struct ConvArgs {
   uint32_t channels_inner;         // of (tap, channel) the channel runs faster
   uint32_t gathered_by_p, other_by_q, result_by_p;  // neighbouring threads go along p or q
   uint32_t accumulate;
-  uint32_t reserved[2];
+  uint32_t rectify;                // fprop: ReLU of the result
+  uint32_t reserved;
 };
 
 LAYOUT_SIZE(ConvArgs<f32>, 480);
@@ -74,6 +75,15 @@ DEVICE bool inside(const Position& a, const Position& b, const int32_t (&size)[4
   return all;
 }
 
+// What becomes of a finished sum of fprop or dgrad; `at` is where it stands in the result.
+template <class T>
+DEVICE void store_result(const ConvArgs<T>& args, int64_t at, int64_t channel, Accumulator<T> sum) {
+  if (!args.bias.is_null()) sum += widen(args.bias.load(channel));
+  if (args.accumulate) sum += widen(args.result.load(at));
+  if (args.rectify && sum < 0) sum = 0;
+  args.result.store(at, narrow<T>(sum));
+}
+
 // What one p or one s stands for.
 struct Place {
   int64_t offset;      // in G
@@ -88,20 +98,23 @@ struct alignas(16) Four {
 
 // SIDE gives place_p(int), place_s(uint32_t), other_q(int) (-1: no such q), store(p, q, sum) and
 // the range of steps [begin, end).
-template <class T, int TILE, class SIDE>
+template <class T, int P, int Q, class SIDE>
 DEVICE void contract(const ConvArgs<T>& args, const SIDE& side, SharedCutter cut) {
   using A = Accumulator<T>;
-  constexpr int THREADS = 256, EACH = TILE / 16, STEPS = 1024 / TILE, ROW = TILE + 4;
-  constexpr int LOADS = TILE * STEPS / THREADS;
-  auto p_offset = cut.take<int64_t>(TILE);
-  auto p_result = cut.take<int64_t>(TILE);
-  auto p_position = cut.take<Position>(TILE);
-  auto q_other = cut.take<int64_t>(TILE);
+  constexpr int THREADS = 256, STEPS = 1024 / P, P_ROW = P + 4, Q_ROW = Q + 4;
+  constexpr int EACH = P == Q ? P / 16 : 4;           // rows and columns of a thread
+  constexpr int ACROSS = P / EACH, DOWN = Q / EACH;   // threads along p and along q
+  static_assert(ACROSS * DOWN == THREADS, "a thread for every part of the tile");
+  constexpr int P_LOADS = P * STEPS / THREADS, Q_LOADS = Q * STEPS / THREADS;
+  auto p_offset = cut.take<int64_t>(P);
+  auto p_result = cut.take<int64_t>(P);
+  auto p_position = cut.take<Position>(P);
+  auto q_other = cut.take<int64_t>(Q);
   auto s_offset = cut.take<int64_t>(2 * STEPS);
   auto s_other = cut.take<int64_t>(2 * STEPS);
   auto s_position = cut.take<Position>(2 * STEPS);
-  auto g_tile = cut.take<A>(2 * STEPS * ROW);
-  auto o_tile = cut.take<A>(2 * STEPS * ROW);
+  auto g_tile = cut.take<A>(2 * STEPS * P_ROW);
+  auto o_tile = cut.take<A>(2 * STEPS * Q_ROW);
   const int thread = static_cast<int>(threadIdx.x);
 
   auto fill_steps = [&](uint32_t first, int buffer) {
@@ -114,51 +127,55 @@ DEVICE void contract(const ConvArgs<T>& args, const SIDE& side, SharedCutter cut
     s_other[slot] = place.counterpart;
     s_position[slot] = place.position;
   };
-  T g_next[LOADS], o_next[LOADS];
+  T g_next[P_LOADS], o_next[Q_LOADS];
   auto fetch = [&](int buffer) {
 #pragma unroll
-    for (int e = 0; e < LOADS; ++e) {
+    for (int e = 0; e < P_LOADS; ++e) {
       int i = thread + e * THREADS;
-      int p = args.gathered_by_p ? i % TILE : i / STEPS;
-      int slot = buffer * STEPS + (args.gathered_by_p ? i / TILE : i % STEPS);
+      int p = args.gathered_by_p ? i % P : i / STEPS;
+      int slot = buffer * STEPS + (args.gathered_by_p ? i / P : i % STEPS);
       g_next[e] = inside(p_position[p], s_position[slot], args.gathered_size)
                       ? args.gathered.load(p_offset[p] + s_offset[slot])
                       : T{};
     }
 #pragma unroll
-    for (int e = 0; e < LOADS; ++e) {
+    for (int e = 0; e < Q_LOADS; ++e) {
       int i = thread + e * THREADS;
-      int q = args.other_by_q ? i % TILE : i / STEPS;
-      int slot = buffer * STEPS + (args.other_by_q ? i / TILE : i % STEPS);
+      int q = args.other_by_q ? i % Q : i / STEPS;
+      int slot = buffer * STEPS + (args.other_by_q ? i / Q : i % STEPS);
       int64_t at_q = q_other[q], at_s = s_other[slot];
       o_next[e] = (at_q | at_s) >= 0 ? args.other.load(at_q + at_s) : T{};
     }
   };
   auto keep = [&](int buffer) {
 #pragma unroll
-    for (int e = 0; e < LOADS; ++e) {
+    for (int e = 0; e < P_LOADS; ++e) {
       int i = thread + e * THREADS;
-      int p = args.gathered_by_p ? i % TILE : i / STEPS;
-      int s = args.gathered_by_p ? i / TILE : i % STEPS;
-      g_tile[(buffer * STEPS + s) * ROW + p] = widen(g_next[e]);
-      int q = args.other_by_q ? i % TILE : i / STEPS;
-      s = args.other_by_q ? i / TILE : i % STEPS;
-      o_tile[(buffer * STEPS + s) * ROW + q] = widen(o_next[e]);
+      int p = args.gathered_by_p ? i % P : i / STEPS;
+      int s = args.gathered_by_p ? i / P : i % STEPS;
+      g_tile[(buffer * STEPS + s) * P_ROW + p] = widen(g_next[e]);
+    }
+#pragma unroll
+    for (int e = 0; e < Q_LOADS; ++e) {
+      int i = thread + e * THREADS;
+      int q = args.other_by_q ? i % Q : i / STEPS;
+      int s = args.other_by_q ? i / Q : i % STEPS;
+      o_tile[(buffer * STEPS + s) * Q_ROW + q] = widen(o_next[e]);
     }
   };
 
-  for (int i = thread; i < TILE; i += THREADS) {
+  for (int i = thread; i < P; i += THREADS) {
     Place place = side.place_p(i);
     p_offset[i] = place.offset;
     p_result[i] = place.counterpart;
     p_position[i] = place.position;
-    q_other[i] = side.other_q(i);
+    if (i < Q) q_other[i] = side.other_q(i);
   }
   fill_steps(side.begin, 0);
   __syncthreads();
 
-  const int fast = thread % 16 * 4, slow = thread / 16 * 4;
-  const int p0 = args.result_by_p ? fast : slow, q0 = args.result_by_p ? slow : fast;
+  const int p0 = (args.result_by_p ? thread % ACROSS : thread / DOWN) * 4;
+  const int q0 = (args.result_by_p ? thread / ACROSS : thread % DOWN) * 4;
   A sums[EACH][EACH] = {};
   if (side.begin < side.end) {
     fetch(0);
@@ -177,11 +194,11 @@ DEVICE void contract(const ConvArgs<T>& args, const SIDE& side, SharedCutter cut
 #pragma unroll
     for (int s = 0; s < STEPS; ++s) {
       A g[EACH], o[EACH];
-      const int row = (buffer * STEPS + s) * ROW;
+      const int g_row = (buffer * STEPS + s) * P_ROW, o_row = (buffer * STEPS + s) * Q_ROW;
 #pragma unroll
       for (int h = 0; h < EACH; h += 4) {
-        Shared<Four<A>> g4{reinterpret_cast<Four<A>*>(&g_tile[row + h * 16 + p0])};
-        Shared<Four<A>> o4{reinterpret_cast<Four<A>*>(&o_tile[row + h * 16 + q0])};
+        Shared<Four<A>> g4{reinterpret_cast<Four<A>*>(&g_tile[g_row + h * ACROSS + p0])};
+        Shared<Four<A>> o4{reinterpret_cast<Four<A>*>(&o_tile[o_row + h * DOWN + q0])};
         const Four<A> a = g4[0], b = o4[0];
 #pragma unroll
         for (int i = 0; i < 4; ++i) g[h + i] = a.v[i], o[h + i] = b.v[i];
@@ -196,11 +213,11 @@ DEVICE void contract(const ConvArgs<T>& args, const SIDE& side, SharedCutter cut
   }
 #pragma unroll
   for (int i = 0; i < EACH; ++i) {
-    int p = i / 4 * 64 + p0 + i % 4;
+    int p = i / 4 * 4 * ACROSS + p0 + i % 4;
     int64_t at_p = p_result[p];
 #pragma unroll
     for (int j = 0; j < EACH; ++j) {
-      int q = j / 4 * 64 + q0 + j % 4;
+      int q = j / 4 * 4 * DOWN + q0 + j % 4;
       if (at_p >= 0 && q_other[q] >= 0) side.store(at_p, q, sums[i][j]);
     }
   }

@@ -1,19 +1,29 @@
 // The implicit GEMM of conv.cuh on tensor cores: the same sides, the same places, D = G O.
 //
-// A block owns a TILE x TILE tile of D, each of its 2 x 4 warps TILE/2 x TILE/4 of it in squares of
-// 16 x 8. Tiles of G and O stand in shared memory as rows of 64 bytes along s (CHUNKS of 16 bytes,
-// swizzled so that neither `ldmatrix` nor the stores meet a bank twice), in STAGES stages. An
-// operand whose elements lie side by side along s is copied asynchronously, as wide as its alignment
-// allows; any other is read element by element along the rows while the stage before is multiplied.
-// Pixels are on M when channels come last and on N when they come first: N lies contiguous in D.
+// A block of 8 warps owns a P x Q tile of D, a warp a part of it in squares of 16 x 8 (f64: 8 x 8).
+// Tiles of G and O stand in shared memory in STAGES stages of CHUNKS chunks of 16 bytes a row:
+//   along s:    a row is a p or a q and its chunks lie along s; `ldmatrix` reads it as it stands
+//   along rows: a row is an s and its chunks lie along p or q; `ldmatrix` transposes (16 bits alone)
+// An operand whose elements lie side by side in one of the two directions is copied asynchronously,
+// as wide as its alignment allows. Any other is read element by element, with neighbouring threads
+// along the rows, while the stage before is multiplied, and stored in whole chunks along s.
+// Pixels are on M when channels come last and on N when they come first, since N lies contiguous in
+// D; tiles that are not square have them on M.
 #pragma once
 
 #include "conv.cuh"
 
+// Tensor cores with these instructions came with sm_80; the planner asks no older GPU to do this.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TENSOR_CORES 0
+#else
+#define TENSOR_CORES 1
+#endif
+
 template <class T>
 struct MmaArgs {
   ConvArgs<T> conv;
-  Divisor padded;           // fprop, dgrad: channels of a group in G with those that pad the weight
+  Divisor padded;           // fprop, dgrad: channels of a tap in a row of the packed weight
   uint32_t gathered_width;  // elements that one copy along s may take
   uint32_t other_width;
   uint32_t gathered_on_m;
@@ -28,8 +38,25 @@ struct alignas(16) Chunk {
 };
 constexpr int CHUNKS = 4, STAGES = 3;
 
-DEVICE int swizzled(int row, int chunk) { return row * CHUNKS + (chunk ^ (row >> 1 & 3)); }
+// Where a chunk of a tile stands. A row of 4 chunks takes half a line of the banks: eight rows of one
+// chunk (`ldmatrix`, stores along the rows), and four rows of two chunks (f64), meet every bank once.
+template <int IN_ROW>
+DEVICE int cell(int row, int chunk) {
+  if (IN_ROW == 4) return row * 4 + (chunk ^ ((row >> 2 & 1) | (row & 2)));
+  return row * IN_ROW + (chunk ^ (row & 7));
+}
 
+// The tensor core's unit of work on T: (M x K) x (K x 8), K being two chunks.
+template <class T>
+struct Square {
+  static constexpr int M = 16, SUMS = 4, A = 4, B = 2;
+  using Part = unsigned;
+};
+template <>
+struct Square<f64> {
+  static constexpr int M = 8, SUMS = 2, A = 1, B = 1;
+  using Part = double;
+};
 DEVICE void multiply(f16, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   ptx::mma_f16(d, a, b);
 }
@@ -39,94 +66,183 @@ DEVICE void multiply(bf16, float (&d)[4], const unsigned (&a)[4], const unsigned
 DEVICE void multiply(f32, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   ptx::mma_tf32(d, a, b);
 }
-// What the multiplication takes of a fragment: TF32 is rounded, the core itself would truncate.
-template <class T, int COUNT>
-DEVICE void round_fragment(unsigned (&r)[COUNT]) {
-  if constexpr (sizeof(T) == 4)
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) r[i] = ptx::float_to_tf32(ptx::bits_float(r[i]));
+DEVICE void multiply(f64, double (&d)[2], const double (&a)[1], const double (&b)[1]) {
+  ptx::mma_f64(d, a[0], b[0]);
 }
 
-// Brings one tile of one operand. `at(row, slot)` is where the element of a row and of a slot of
-// the tables of s stands, -1: it is zero.
-template <class T, int TILE>
-struct TileLoader {
-  static constexpr int THREADS = 256, EACH = 16 / sizeof(T), LOADS = TILE * CHUNKS / THREADS;
-  const Global<T>& from;
-  unsigned width;
-  bool by_row;  // neighbouring threads go along the rows, not along s
+// Reads a warp's factors of one K out of a tile of ROWS rows: COUNT squares from row `first` on, and
+// of every row the chunks 2 `half` and 2 `half` + 1.
+template <class T, int ROWS, bool ALONG_ROWS>
+struct Factors {
+  using S = Square<T>;
+  using Part = typename S::Part;
+  Shared<Chunk> tile;
+  int begin;  // of the stage
 
-  DEVICE bool copies() const { return sizeof(T) == 4 || width > 1; }
-  DEVICE int row(int load) const {
-    int i = static_cast<int>(threadIdx.x) + load * THREADS;
-    return by_row ? i % TILE : i / CHUNKS;
+  DEVICE const Chunk* at(int row, int chunk) const { return &tile[begin + cell<CHUNKS>(row, chunk)]; }
+  // A chunk along the rows; `s` counts within the step.
+  DEVICE const Chunk* across(int s, int row) const {
+    return &tile[begin + cell<ROWS / 8>(s, row / 8)];
   }
-  DEVICE int chunk(int load) const {
-    int i = static_cast<int>(threadIdx.x) + load * THREADS;
-    return by_row ? i / TILE : i % CHUNKS;
+  template <int COUNT>
+  DEVICE void read_m(Part (&a)[COUNT][S::A], int first, int half) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      const int row = first + i * S::M;
+      if constexpr (sizeof(T) == 8)
+        a[i][0] = scalar(row + lane / 4, half);
+      else if constexpr (ALONG_ROWS)
+        ptx::load_matrix_x4_transposed(
+            a[i], across(half * 16 + lane / 16 * 8 + lane % 8, row + lane / 8 % 2 * 8));
+      else
+        ptx::load_matrix_x4(a[i], at(row + lane % 16, half * 2 + lane / 16));
+      round(a[i]);
+    }
+  }
+  template <int COUNT>
+  DEVICE void read_n(Part (&b)[COUNT][S::B], int first, int half) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if constexpr (sizeof(T) == 8) {
+#pragma unroll
+      for (int j = 0; j < COUNT; ++j) b[j][0] = scalar(first + j * 8 + lane / 4, half);
+    } else {
+#pragma unroll
+      for (int j = 0; j < COUNT; j += 2) {
+        unsigned pair[4];
+        const int row = first + j * 8;
+        if constexpr (ALONG_ROWS)
+          ptx::load_matrix_x4_transposed(pair,
+                                         across(half * 16 + lane % 16, row + lane / 16 * 8));
+        else
+          ptx::load_matrix_x4(pair, at(row + lane % 8 + lane / 16 * 8, half * 2 + lane / 8 % 2));
+        round(pair);
+        b[j][0] = pair[0], b[j][1] = pair[1], b[j + 1][0] = pair[2], b[j + 1][1] = pair[3];
+      }
+    }
+  }
+  // The element of this lane's k in a row of f64.
+  DEVICE double scalar(int row, int half) const {
+    const int k = static_cast<int>(threadIdx.x) % 4;
+    const Chunk* chunk = at(row, half * 2 + k / 2);
+    return reinterpret_cast<const double*>(chunk)[k % 2];
+  }
+  // TF32 is rounded here: the core itself would truncate.
+  template <int COUNT>
+  DEVICE static void round(Part (&r)[COUNT]) {
+    if constexpr (sizeof(T) == 4)
+#pragma unroll
+      for (int i = 0; i < COUNT; ++i) r[i] = ptx::float_to_tf32(ptx::bits_float(r[i]));
+  }
+};
+
+// Brings a tile of ROWS rows of one operand. `at(row, slot)` is where the element of a row and of a
+// slot of the tables of s stands, -1: it is zero.
+template <class T, int ROWS, bool ALONG_ROWS>
+struct TileLoader {
+  static constexpr int THREADS = 256, EACH = 16 / sizeof(T), CELLS = ROWS * CHUNKS;
+  static constexpr int LOADS = (CELLS + THREADS - 1) / THREADS;
+  const Global<T>& from;
+  unsigned width;  // elements that one copy may take
+  bool by_row;     // neighbouring threads go along the rows, not along s
+
+  DEVICE bool copies() const { return sizeof(T) > 2 || width > 1; }
+  // The row (or s) and the chunk in it of one load; false: there is none.
+  DEVICE bool place(int load, int& row, int& chunk) const {
+    constexpr int IN_ROW = ALONG_ROWS ? ROWS / EACH : CHUNKS;
+    const int i = static_cast<int>(threadIdx.x) + load * THREADS;
+    const bool turned = !ALONG_ROWS && by_row;
+    row = turned ? i % ROWS : i / IN_ROW;
+    chunk = turned ? i / ROWS : i % IN_ROW;
+    return CELLS % THREADS == 0 || i < CELLS;
+  }
+  DEVICE static int where(int row, int chunk) {
+    return ALONG_ROWS ? cell<ROWS / EACH>(row, chunk) : cell<CHUNKS>(row, chunk);
   }
   template <int BYTES, class AT>
   DEVICE void copy(Chunk& target, int row, int slot, const AT& at) const {
     constexpr int COUNT = BYTES / static_cast<int>(sizeof(T));
+    if constexpr (COUNT > 0) {
 #pragma unroll
-    for (int piece = 0; piece < 16 / BYTES; ++piece) {
-      int64_t source = at(row, slot + piece * COUNT);
-      bool there = source >= 0;
-      ptx::copy_async<BYTES>(&target.word[piece * BYTES / 4],
-                             from.template vector<COUNT>(there ? source : 0), there ? BYTES : 0);
+      for (int piece = 0; piece < 16 / BYTES; ++piece) {
+        const int next = piece * COUNT;
+        int64_t source = ALONG_ROWS ? at(row + next, slot) : at(row, slot + next);
+        bool there = source >= 0;
+        ptx::copy_async<BYTES>(&target.word[piece * BYTES / 4],
+                               from.template vector<COUNT>(there ? source : 0), there ? BYTES : 0);
+      }
     }
   }
   // Copies into the tile, or reads into `held`.
   template <class AT>
-  DEVICE void fetch(Shared<Chunk> tile, int tile_begin, int first_slot, const AT& at,
+  DEVICE void fetch(Shared<Chunk> tile, int begin, int first_slot, const AT& at,
                     Chunk (&held)[LOADS]) const {
 #pragma unroll
     for (int e = 0; e < LOADS; ++e) {
-      const int r = row(e), c = chunk(e), slot = first_slot + c * EACH;
-      if (copies()) {
-        Chunk& target = tile[tile_begin + swizzled(r, c)];
+      int r, c;
+      if (!place(e, r, c)) continue;
+      if (ALONG_ROWS || copies()) {
+        Chunk& target = tile[begin + where(r, c)];
+        const int row = ALONG_ROWS ? c * EACH : r, slot = first_slot + (ALONG_ROWS ? r : c * EACH);
         if (width * sizeof(T) == 16)
-          copy<16>(target, r, slot, at);
+          copy<16>(target, row, slot, at);
         else if (width * sizeof(T) == 8)
-          copy<8>(target, r, slot, at);
+          copy<8>(target, row, slot, at);
         else
-          copy<4>(target, r, slot, at);
+          copy<4>(target, row, slot, at);
       } else if constexpr (sizeof(T) == 2) {
 #pragma unroll
         for (int j = 0; j < EACH; ++j) {
-          int64_t source = at(r, slot + j);
+          int64_t source = at(r, first_slot + c * EACH + j);
           unsigned bits = source >= 0 ? from.load(source).bits : 0;
           held[e].word[j / 2] = j % 2 ? held[e].word[j / 2] | bits << 16 : bits;
         }
       }
     }
   }
-  DEVICE void keep(Shared<Chunk> tile, int tile_begin, const Chunk (&held)[LOADS]) const {
-    if (copies()) return;
+  DEVICE void keep(Shared<Chunk> tile, int begin, const Chunk (&held)[LOADS]) const {
+    if constexpr (!ALONG_ROWS && sizeof(T) == 2) {
+      if (copies()) return;
 #pragma unroll
-    for (int e = 0; e < LOADS; ++e) tile[tile_begin + swizzled(row(e), chunk(e))] = held[e];
+      for (int e = 0; e < LOADS; ++e) {
+        int r, c;
+        if (place(e, r, c)) tile[begin + where(r, c)] = held[e];
+      }
+    }
   }
 };
 
-template <class T, int TILE, class SIDE>
+// The tile of a block, and which of its operands stand along the rows in shared memory.
+template <int P_, int Q_, bool G_ALONG_ = false, bool O_ALONG_ = false>
+struct Tile {
+  static constexpr int P = P_, Q = Q_;
+  static constexpr bool G_ALONG = G_ALONG_, O_ALONG = O_ALONG_;
+};
+
+template <class T, class TILE, class SIDE>
 DEVICE void contract_mma(const MmaArgs<T>& args, const SIDE& side, SharedCutter cut) {
-  using Loader = TileLoader<T, TILE>;
-  constexpr int STEPS = CHUNKS * Loader::EACH, CELLS = TILE * CHUNKS;
-  constexpr int WARP_M = TILE / 2, WARP_N = TILE / 4, MS = WARP_M / 16, NS = WARP_N / 8;
+  constexpr int P = TILE::P, Q = TILE::Q;
+  using GLoader = TileLoader<T, P, TILE::G_ALONG>;
+  using OLoader = TileLoader<T, Q, TILE::O_ALONG>;
+  using S = Square<T>;
+  constexpr int EACH = GLoader::EACH, STEPS = CHUNKS * EACH;
+  // 8 warps: 2 x 4 of a square, 4 x 2 of a tile with few columns
+  constexpr int WARPS_N = P == Q ? 4 : 2, WARP_M = P / (8 / WARPS_N), WARP_N = Q / WARPS_N;
+  constexpr int MS = WARP_M / S::M, NS = WARP_N / 8;
   const ConvArgs<T>& conv = args.conv;
-  auto p_offset = cut.take<int64_t>(TILE);
-  auto p_result = cut.take<int64_t>(TILE);
-  auto p_position = cut.take<Position>(TILE);
-  auto q_other = cut.take<int64_t>(TILE);
+  auto p_offset = cut.take<int64_t>(P);
+  auto p_result = cut.take<int64_t>(P);
+  auto p_position = cut.take<Position>(P);
+  auto q_other = cut.take<int64_t>(Q);
   auto s_offset = cut.take<int64_t>(2 * STEPS);
   auto s_other = cut.take<int64_t>(2 * STEPS);
   auto s_position = cut.take<Position>(2 * STEPS);
-  auto g_tile = cut.take<Chunk>(STAGES * CELLS);
-  auto o_tile = cut.take<Chunk>(STAGES * CELLS);
+  auto g_tile = cut.take<Chunk>(STAGES * GLoader::CELLS);
+  auto o_tile = cut.take<Chunk>(STAGES * OLoader::CELLS);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const Loader g_loader{conv.gathered, args.gathered_width, conv.gathered_by_p != 0};
-  const Loader o_loader{conv.other, SIDE::WHOLE_CHUNKS ? Loader::EACH : args.other_width,
-                        SIDE::WHOLE_CHUNKS ? false : conv.other_by_q != 0};
+  const GLoader g_loader{conv.gathered, args.gathered_width, conv.gathered_by_p != 0};
+  const OLoader o_loader{conv.other, SIDE::WHOLE_CHUNKS ? EACH : args.other_width,
+                         SIDE::WHOLE_CHUNKS ? false : conv.other_by_q != 0};
 
   const auto count = static_cast<int>(
       side.begin < side.end ? (side.end - side.begin + STEPS - 1) / STEPS : 0);
@@ -140,9 +256,9 @@ DEVICE void contract_mma(const MmaArgs<T>& args, const SIDE& side, SharedCutter 
     s_other[slot] = place.counterpart;
     s_position[slot] = place.position;
   };
-  Chunk g_held[Loader::LOADS], o_held[Loader::LOADS];
+  Chunk g_held[GLoader::LOADS], o_held[OLoader::LOADS];
   auto fetch = [&](int step) {
-    const int tile_begin = step % STAGES * CELLS, slot = step % 2 * STEPS;
+    const int stage = step % STAGES, slot = step % 2 * STEPS;
     auto g_at = [&](int p, int s) {
       return inside(p_position[p], s_position[s], conv.gathered_size) ? p_offset[p] + s_offset[s]
                                                                       : int64_t{-1};
@@ -151,20 +267,20 @@ DEVICE void contract_mma(const MmaArgs<T>& args, const SIDE& side, SharedCutter 
       int64_t at_q = q_other[q], at_s = s_other[s];
       return (at_q | at_s) >= 0 ? at_q + at_s : int64_t{-1};
     };
-    g_loader.fetch(g_tile, tile_begin, slot, g_at, g_held);
-    o_loader.fetch(o_tile, tile_begin, slot, o_at, o_held);
+    g_loader.fetch(g_tile, stage * GLoader::CELLS, slot, g_at, g_held);
+    o_loader.fetch(o_tile, stage * OLoader::CELLS, slot, o_at, o_held);
   };
   auto keep = [&](int step) {
-    g_loader.keep(g_tile, step % STAGES * CELLS, g_held);
-    o_loader.keep(o_tile, step % STAGES * CELLS, o_held);
+    g_loader.keep(g_tile, step % STAGES * GLoader::CELLS, g_held);
+    o_loader.keep(o_tile, step % STAGES * OLoader::CELLS, o_held);
   };
 
-  for (int i = thread; i < TILE; i += Loader::THREADS) {
+  for (int i = thread; i < P; i += GLoader::THREADS) {
     Place place = side.place_p(i);
     p_offset[i] = place.offset;
     p_result[i] = place.counterpart;
     p_position[i] = place.position;
-    q_other[i] = side.other_q(i);
+    if (i < Q) q_other[i] = side.other_q(i);
   }
   fill_steps(0);
   fill_steps(1);
@@ -179,10 +295,11 @@ DEVICE void contract_mma(const MmaArgs<T>& args, const SIDE& side, SharedCutter 
   __syncthreads();
   fill_steps(2);
 
-  const Shared<Chunk> m_tile = args.gathered_on_m ? g_tile : o_tile;
-  const Shared<Chunk> n_tile = args.gathered_on_m ? o_tile : g_tile;
-  const int m0 = warp / 4 * WARP_M, n0 = warp % 4 * WARP_N;
-  float sums[MS][NS][4] = {};
+  // known here unless both operands stand alike
+  constexpr bool ALIKE = P == Q && TILE::G_ALONG == TILE::O_ALONG && !TILE::G_ALONG;
+  const bool g_on_m = ALIKE ? args.gathered_on_m != 0 : P != Q;
+  const int m0 = warp / WARPS_N * WARP_M, n0 = warp % WARPS_N * WARP_N;
+  Accumulator<T> sums[MS][NS][S::SUMS] = {};
   for (int step = 0; step < count; ++step) {
     ptx::copy_wait<STAGES - 2>();
     __syncthreads();
@@ -191,23 +308,21 @@ DEVICE void contract_mma(const MmaArgs<T>& args, const SIDE& side, SharedCutter 
     if (more) fetch(step + STAGES - 1);
     ptx::copy_commit();
     fill_steps(step + STAGES);
-    const int tile_begin = step % STAGES * CELLS;
+    const int g_begin = step % STAGES * GLoader::CELLS, o_begin = step % STAGES * OLoader::CELLS;
 #pragma unroll
     for (int half = 0; half < CHUNKS / 2; ++half) {
-      unsigned a[MS][4], b[NS][2];
-#pragma unroll
-      for (int i = 0; i < MS; ++i) {
-        int cell = swizzled(m0 + i * 16 + lane % 16, half * 2 + lane / 16);
-        ptx::load_matrix_x4(a[i], &m_tile[tile_begin + cell]);
-        round_fragment<T>(a[i]);
-      }
-#pragma unroll
-      for (int j = 0; j < NS; j += 2) {
-        unsigned pair[4];
-        int cell = swizzled(n0 + j * 8 + lane % 8 + lane / 16 * 8, half * 2 + lane / 8 % 2);
-        ptx::load_matrix_x4(pair, &n_tile[tile_begin + cell]);
-        round_fragment<T>(pair);
-        b[j][0] = pair[0], b[j][1] = pair[1], b[j + 1][0] = pair[2], b[j + 1][1] = pair[3];
+      typename S::Part a[MS][S::A], b[NS][S::B];
+      const Factors<T, P, TILE::G_ALONG> g{g_tile, g_begin};
+      const Factors<T, Q, TILE::O_ALONG> o{o_tile, o_begin};
+      if constexpr (ALIKE) {
+        Factors<T, P, false>{g_on_m ? g_tile : o_tile, g_begin}.read_m(a, m0, half);
+        Factors<T, Q, false>{g_on_m ? o_tile : g_tile, o_begin}.read_n(b, n0, half);
+      } else if constexpr (P != Q) {
+        g.read_m(a, m0, half);
+        o.read_n(b, n0, half);
+      } else {
+        o.read_m(a, m0, half);
+        g.read_n(b, n0, half);
       }
 #pragma unroll
       for (int i = 0; i < MS; ++i)
@@ -221,9 +336,9 @@ DEVICE void contract_mma(const MmaArgs<T>& args, const SIDE& side, SharedCutter 
 #pragma unroll
     for (int j = 0; j < NS; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        int m = m0 + i * 16 + lane / 4 + e / 2 * 8, n = n0 + j * 8 + lane % 4 * 2 + e % 2;
-        int p = args.gathered_on_m ? m : n, q = args.gathered_on_m ? n : m;
+      for (int e = 0; e < S::SUMS; ++e) {
+        int m = m0 + i * S::M + lane / 4 + e / 2 * 8, n = n0 + j * 8 + lane % 4 * 2 + e % 2;
+        int p = g_on_m ? m : n, q = g_on_m ? n : m;
         int64_t at_p = p_result[p];
         if (at_p >= 0 && q_other[q] >= 0) side.store(at_p, q, sums[i][j][e]);
       }

@@ -51,6 +51,22 @@ DEVICE double hyperbolic_tangent(double v) { return tanh(v); }
 DEVICE float square_root(float v) { return sqrtf(v); }
 DEVICE double square_root(double v) { return sqrt(v); }
 
+// Sine and cosine of pi v.
+DEVICE void sine_cosine_pi(float v, float& sine, float& cosine) {
+#ifdef __CUDACC__
+  sincospif(v, &sine, &cosine);
+#else
+  sine = static_cast<float>(sin(M_PI * v)), cosine = static_cast<float>(cos(M_PI * v));
+#endif
+}
+DEVICE void sine_cosine_pi(double v, double& sine, double& cosine) {
+#ifdef __CUDACC__
+  sincospi(v, &sine, &cosine);
+#else
+  sine = sin(M_PI * v), cosine = cos(M_PI * v);
+#endif
+}
+
 // The value of the lane whose number differs in these bits.
 template <class T>
 DEVICE T shuffle_xor(T v, int bits) {

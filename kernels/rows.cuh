@@ -117,27 +117,24 @@ struct Rows {
 
   DEVICE void store(int64_t at_p, int i, Accumulator<T> sum) const {
     int64_t channel = static_cast<int64_t>(group) * args.columns + first_column + i;
-    if (!args.bias.is_null()) sum += widen(args.bias.load(channel));
-    int64_t at = at_p + channel * args.to.channel;
-    if (args.accumulate) sum += widen(args.result.load(at));
-    args.result.store(at, narrow<T>(sum));
+    store_result(args, at_p + channel * args.to.channel, channel, sum);
   }
 };
 
 // What the running block owns of it.
-template <class T, int TILE, bool PACKED>
+template <class T, int P, int Q, bool PACKED>
 DEVICE Rows<T, PACKED> block_rows(const ConvArgs<T>& args, const Divisor& channels,
                                   SharedCutter& cut) {
   auto axes = cut.take<PhaseAxis>(4);
-  // blocks: (phases, groups, row tiles, column tiles), column tiles side by side
+  // blocks: (phases, row tiles, groups, column tiles), column tiles side by side, then the groups:
+  // where channels come last they share the lines of a pixel
   unsigned block = blockIdx.x;
-  const unsigned columns = (args.columns + TILE - 1) / TILE, rows = (args.rows + TILE - 1) / TILE;
+  const unsigned columns = (args.columns + Q - 1) / Q, rows = (args.rows + P - 1) / P;
   const unsigned column = block % columns;
   block /= columns;
-  const unsigned row = block % rows;
-  block /= rows;
   const unsigned group = block % args.groups;
-  unsigned phase = block / args.groups;
+  block /= args.groups;
+  const unsigned row = block % rows, phase = block / rows;
   if (threadIdx.x < 4) {
     const int a = static_cast<int>(threadIdx.x);
     unsigned r = phase;
@@ -150,6 +147,6 @@ DEVICE Rows<T, PACKED> block_rows(const ConvArgs<T>& args, const Divisor& channe
   __syncthreads();
   unsigned taps = 1;
   for (int a = 0; a < 4; ++a) taps *= axes[a].taps.divisor;
-  return {args,     axes, group, row * TILE, column * TILE, 0, taps * channels.divisor,
+  return {args,     axes, group, row * P, column * Q, 0, taps * channels.divisor,
           taps ? divisor(taps) : Divisor{0, 0, 0}, channels};
 }

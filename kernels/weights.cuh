@@ -66,11 +66,11 @@ struct Weights {
 };
 
 // What the running block owns of it.
-template <class T, int TILE>
+template <class T, int P, int Q>
 DEVICE Weights<T> block_weights(const ConvArgs<T>& args) {
   // blocks: (splits, groups, row tiles, column tiles), column tiles side by side
   unsigned block = blockIdx.x;
-  const unsigned columns = (args.columns + TILE - 1) / TILE, rows = (args.rows + TILE - 1) / TILE;
+  const unsigned columns = (args.columns + Q - 1) / Q, rows = (args.rows + P - 1) / P;
   const unsigned column = block % columns;
   block /= columns;
   const unsigned row = block % rows;
@@ -78,5 +78,5 @@ DEVICE Weights<T> block_weights(const ConvArgs<T>& args) {
   const unsigned group = block % args.groups, split = block / args.groups;
   const unsigned begin = split * args.split_length;
   const unsigned end = begin + args.split_length < args.steps ? begin + args.split_length : args.steps;
-  return {args, group, split, row * TILE, column * TILE, begin, end};
+  return {args, group, split, row * P, column * Q, begin, end};
 }

@@ -18,6 +18,7 @@
 
 mod args;
 mod buffer;
+pub(crate) mod circular;
 pub(crate) mod conv;
 mod conv_mma;
 mod conv_plan;

@@ -30,6 +30,7 @@ use std::fmt;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::Result;
+use crate::ops::{self, Activation};
 use crate::shape::Layout;
 use crate::tensor::Tensor;
 
@@ -117,6 +118,20 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
     /// # Errors
     /// A shape that the layer does not take, or what the operations report.
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>>;
+
+    /// [`Layer::forward`] and an activation of the result, in one pass where the layer can.
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn forward_activated(&self, x: &Tensor<T>, activation: Activation) -> Result<Tensor<T>> {
+        ops::activate(activation, &self.forward(x)?)
+    }
+
+    /// The activation that this layer is, if it is one: [`Sequential`] lets the layer before apply
+    /// it.
+    fn as_activation(&self) -> Option<Activation> {
+        None
+    }
 
     /// The vector-Jacobian products for `dy` at `x`, in the input and in each parameter.
     ///

@@ -5,6 +5,7 @@
 //! what it holds ([`Write::Accumulate`]).
 
 mod circular;
+mod fused;
 pub mod loss;
 mod pointwise;
 mod pool;
@@ -14,6 +15,7 @@ pub(crate) use circular::{circular, circular_gradient_in_x, circular_gradient_in
 pub use circular::{
     circular_convolve, circular_convolve_backward, circular_correlate, circular_correlate_backward,
 };
+pub use fused::{dgrad_activated, fprop_activated};
 pub use pointwise::{Activation, activate, activate_backward, dropout, softmax, softmax_backward};
 pub(crate) use pointwise::{Lanes, cast, expect_like};
 pub use pool::{avg_pool, avg_pool_backward, max_pool, max_pool_backward};
@@ -99,12 +101,25 @@ pub fn fprop_into<T: Element, const N: usize>(
     y: &mut Tensor<T>,
     write: Write,
 ) -> Result<()> {
+    fprop_to(p, x, w, bias, y, write, false)
+}
+
+/// [`fprop_into`], on a GPU with a ReLU of the result if `rectify`; the CPU engine has none.
+fn fprop_to<T: Element, const N: usize>(
+    p: &ConvProblem<N>,
+    x: &Tensor<T>,
+    w: &Tensor<T>,
+    bias: Option<&Tensor<T>>,
+    y: &mut Tensor<T>,
+    write: Write,
+    rectify: bool,
+) -> Result<()> {
     expect("x", x, &p.x_shape())?;
     expect("w", w, &p.w_shape())?;
     expect_activation("y", y, &p.y_shape(), x.layout())?;
     expect_bias(bias, p.out_channels())?;
     if p.padding_mode() != PaddingMode::Zeros {
-        return fprop_into(&p.folded(), &pad(p, x)?, w, bias, y, write);
+        return fprop_to(&p.folded(), &pad(p, x)?, w, bias, y, write, rectify);
     }
     let layouts = layouts(x, w);
     match x.device() {
@@ -117,6 +132,7 @@ pub fn fprop_into<T: Element, const N: usize>(
                 activation: x.on_cuda(&device, "x")?,
                 other: w.on_cuda(&device, "w")?,
                 bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
+                rectify,
             };
             let y = y.on_cuda_mut(&device, "y")?;
             cuda::conv::run::<T>(&device, &p.lift(), Pass::Fprop, layouts, inputs, y, write)
@@ -165,6 +181,19 @@ pub fn dgrad_into<T: Element, const N: usize>(
     dx: &mut Tensor<T>,
     write: Write,
 ) -> Result<()> {
+    dgrad_to(p, dy, w, bias, dx, write, false)
+}
+
+/// [`dgrad_into`], on a GPU with a ReLU of the result if `rectify`; the CPU engine has none.
+fn dgrad_to<T: Element, const N: usize>(
+    p: &ConvProblem<N>,
+    dy: &Tensor<T>,
+    w: &Tensor<T>,
+    bias: Option<&Tensor<T>>,
+    dx: &mut Tensor<T>,
+    write: Write,
+    rectify: bool,
+) -> Result<()> {
     expect("dy", dy, &p.y_shape())?;
     expect("w", w, &p.w_shape())?;
     expect_activation("dx", dx, &p.x_shape(), dy.layout())?;
@@ -189,6 +218,7 @@ pub fn dgrad_into<T: Element, const N: usize>(
                 activation: dy.on_cuda(&device, "dy")?,
                 other: w.on_cuda(&device, "w")?,
                 bias: bias.map(|b| b.on_cuda(&device, "bias")).transpose()?,
+                rectify,
             };
             let dx = dx.on_cuda_mut(&device, "dx")?;
             cuda::conv::run::<T>(&device, &p.lift(), Pass::Dgrad, layouts, inputs, dx, write)
@@ -253,6 +283,7 @@ pub fn wgrad_into<T: Element, const N: usize>(
                 activation: x.on_cuda(&device, "x")?,
                 other: dy.on_cuda(&device, "dy")?,
                 bias: None,
+                rectify: false,
             };
             let dw = dw.on_cuda_mut(&device, "dw")?;
             cuda::conv::run::<T>(&device, &p.lift(), Pass::Wgrad, layouts, inputs, dw, write)

@@ -92,7 +92,8 @@ arguments! {
         other_by_q: u32,
         result_by_p: u32,
         accumulate: u32,
-        reserved: [u32; 2],
+        rectify: u32,
+        reserved: u32,
     }
     /// All passes on tensor cores: `kernels/mma.cuh`.
     MmaArgs = 504 { 480: padded, 500: gathered_on_m } {
@@ -109,8 +110,14 @@ arguments! {
         columns: Divisor,
         reserved: u32,
     }
-    /// `kernels/conv_mma.cu`.
-    PackArgs = 168 { 40: axis, 132: padded, 160: length } {
+    /// `kernels/conv_direct.cu`.
+    DirectWgradArgs = 496 { 480: columns } {
+        conv: ConvArgs,
+        columns: Divisor,
+        lanes: u32,
+    }
+    /// `kernels/conv_mma_rows.cu`.
+    PackArgs = 168 { 40: axis, 132: padded, 164: length } {
         source: Address,
         target: Address,
         group_stride: i64,
@@ -118,12 +125,25 @@ arguments! {
         channel_stride: i64,
         axis: [i64; 4],
         tap_axis: [Divisor; 4],
-        taps: Divisor,
+        row: Divisor,
         padded: Divisor,
         columns: Divisor,
         channels: u32,
+        taps: u32,
         length: u32,
-        reserved: u32,
+    }
+    /// `kernels/circular.cu`.
+    CircularArgs = 64 { 32: starts, 48: length } {
+        x: Address,
+        y: Address,
+        z: Address,
+        partial: Address,
+        starts: Address,
+        pairs: Address,
+        length: u32,
+        outputs: u32,
+        split_length: u32,
+        correlate: u32,
     }
     /// `kernels/reduce.cu`.
     SplitsArgs = 32 { 16: length } {

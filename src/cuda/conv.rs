@@ -1,14 +1,17 @@
 //! fprop, dgrad and wgrad: `kernels/conv_rows.cu`, `kernels/conv_wgrad.cu`, and on tensor cores
 //! `conv_mma`.
 
-use super::args::{ConvArgs, DirectArgs, Divisor, ImageWalk, index, indices, signed_indices};
+use super::args::{
+    ConvArgs, DirectArgs, DirectWgradArgs, Divisor, ImageWalk, index, indices, signed_indices,
+};
 use super::buffer::DeviceBuffer;
 use super::conv_mma;
-use super::conv_plan::{Algorithm, Plan, plan};
+use super::conv_plan::{Algorithm, DIRECT_RUN, Plan, Workspace, plan};
 use super::conv_task::Task;
 use super::device::CudaDevice;
 use super::kernel::Kernel;
 use super::launch::Launch;
+use super::pad;
 use super::reduce;
 use crate::cpu::Strides;
 use crate::element::Element;
@@ -26,6 +29,8 @@ pub(crate) struct Inputs<'a> {
     pub other: &'a DeviceBuffer,
     /// Not of wgrad.
     pub bias: Option<&'a DeviceBuffer>,
+    /// ReLU of the result; not of wgrad.
+    pub rectify: bool,
 }
 
 /// Plans a pass and runs it.
@@ -57,19 +62,42 @@ pub(super) fn execute<T: Element>(
     result: &mut DeviceBuffer,
     write: Write,
 ) -> Result<()> {
-    let mut workspace = match plan.workspace_bytes {
-        0 => None,
-        bytes => Some(DeviceBuffer::new(device, bytes)?),
-    };
     let args = ConvArgs {
         accumulate: (write == Write::Accumulate).into(),
+        rectify: inputs.rectify.into(),
         ..arguments(task, plan)?
     };
-    let workspace = workspace.as_mut();
+    let room = |bytes| match bytes {
+        0 => Ok(None),
+        bytes => DeviceBuffer::new(device, bytes).map(Some),
+    };
+    let Workspace {
+        packed,
+        partial,
+        gathered,
+        other,
+    } = plan.workspace;
+    let [mut packed, mut partial] = [room(packed)?, room(partial)?];
+    let [mut gathered, mut other] = [room(gathered)?, room(other)?];
+    let (x, y) = (task.problem.x_shape(), task.problem.y_shape());
+    let shape = if task.pass == Pass::Dgrad { &y } else { &x };
+    let rearrange = |shape: &[usize], from: &DeviceBuffer, to: &mut DeviceBuffer| {
+        pad::change_layout::<T>(device, shape, plan.activation, from, to)
+    };
+    let mut inputs = inputs;
+    if let Some(gathered) = &mut gathered {
+        rearrange(shape, inputs.activation, gathered)?;
+        inputs.activation = gathered;
+    }
+    if let Some(other) = &mut other {
+        rearrange(&y, inputs.other, other)?;
+        inputs.other = other;
+    }
+    let (packed, partial) = (packed.as_mut(), partial.as_mut());
     match (task.pass, plan.algorithm) {
-        (Pass::Wgrad, _) => wgrad_rows::<T>(device, plan, args, inputs, workspace, result, write),
+        (Pass::Wgrad, _) => wgrad::<T>(device, task, plan, args, inputs, partial, result, write),
         (_, Algorithm::TensorCore) => {
-            conv_mma::rows::<T>(device, plan, args, inputs, workspace, result)
+            conv_mma::rows::<T>(device, task, plan, args, inputs, packed, result)
         }
         (_, Algorithm::Simt | Algorithm::Direct) => {
             rows::<T>(device, task, plan, args, inputs, result)
@@ -84,9 +112,11 @@ fn arguments(task: &Task, plan: &Plan) -> Result<ConvArgs> {
         layouts,
         ..
     } = *task;
-    let maps = Maps::new(task);
+    let maps = Maps::new(task, plan.activation);
     let (taps, pixels) = (p.kernel_size(), task.pixels());
-    let channels_last = layouts.activation == Layout::ChannelsLast;
+    let gathered_last = plan.activation == Layout::ChannelsLast;
+    let result_by_p = (layouts.activation == Layout::ChannelsFirst).into();
+    let weight_last = layouts.weight == Layout::ChannelsLast;
     let all = ConvArgs {
         weight_outer: maps.w.outer as i64,
         weight_channel: maps.w.channel as i64,
@@ -104,43 +134,45 @@ fn arguments(task: &Task, plan: &Plan) -> Result<ConvArgs> {
         columns: index("channels", plan.product.columns)? as u32,
         groups: index("groups", p.groups())? as u32,
         phases: index("phases", task.phases())? as u32,
-        channels_inner: (layouts.weight == Layout::ChannelsLast).into(),
+        channels_inner: weight_last.into(),
         ..ConvArgs::default()
     };
     Ok(match task.pass {
         Pass::Fprop => ConvArgs {
-            from: maps.x.into(),
-            to: maps.y.into(),
+            from: maps.gathered.into(),
+            to: maps.result.into(),
             gathered_size: indices("the input", p.input())?,
             result_size: indices("the output", p.output())?,
             // (groups, kg x cg * taps): a row of a group's weight lies as the contraction walks it
             other_by_q: 0,
-            gathered_by_p: (!channels_last).into(),
-            result_by_p: (!channels_last).into(),
+            gathered_by_p: (!gathered_last).into(),
+            result_by_p,
             ..all
         },
         Pass::Dgrad => ConvArgs {
-            from: maps.y.into(),
-            to: maps.x.into(),
+            from: maps.gathered.into(),
+            to: maps.result.into(),
             gathered_size: indices("the output", p.output())?,
             result_size: indices("the input", p.input())?,
             transposed: 1,
             other_by_q: all.channels_inner,
-            gathered_by_p: (!channels_last).into(),
-            result_by_p: (!channels_last).into(),
+            gathered_by_p: (!gathered_last).into(),
+            result_by_p,
             ..all
         },
         Pass::Wgrad => ConvArgs {
-            from: maps.x.into(),
-            to: maps.y.into(),
+            from: maps.gathered.into(),
+            to: maps.dy.into(),
             result_length: task.weight_length() as i64,
             gathered_size: indices("the input", p.input())?,
             splits: plan.split.splits,
             split_length: plan.split.length,
             steps: index("batch * positions", task.steps())? as u32,
-            gathered_by_p: channels_last.into(),
-            other_by_q: channels_last.into(),
+            gathered_by_p: gathered_last.into(),
+            other_by_q: gathered_last.into(),
             result_by_p: 1,
+            // rows lie side by side in x, or else as they do in dw
+            channels_inner: (gathered_last || weight_last).into(),
             ..all
         },
     })
@@ -170,27 +202,30 @@ fn rows<T: Element>(
     kernel.run(launch, plan.grid()?, &args)
 }
 
-/// `kernels/conv_direct.cu`.
+/// `kernels/conv_direct.cu`: fprop and dgrad.
 fn direct<T: Element>(launch: Launch, task: &Task, conv: ConvArgs) -> Result<()> {
     let p = task.problem;
-    let (channels, positions) = match task.pass {
+    let (channels, mut runs) = match task.pass {
         Pass::Dgrad => (p.in_channels(), p.input()),
         Pass::Fprop | Pass::Wgrad => (p.out_channels(), p.output()),
     };
-    let walk = ImageWalk::new(task.layouts.activation, p.batch(), channels, positions)?;
+    runs[3] = runs[3].div_ceil(DIRECT_RUN);
+    let walk = ImageWalk::new(task.layouts.activation, p.batch(), channels, runs)?;
     let args = DirectArgs {
         conv,
         walk,
         columns: Divisor::new(conv.columns as usize)?,
         reserved: 0,
     };
-    Kernel::element::<T>("conv_direct", "").run(launch, walk.grid(), &args)
+    Kernel::element::<T>("conv_direct", "rows").run(launch, walk.grid(), &args)
 }
 
-/// wgrad, whose workspace, if there is one, takes a copy of the result from every split; `args`
+/// wgrad, where `partial` takes a copy of the result from every split if there are several; `args`
 /// lacks the addresses.
-fn wgrad_rows<T: Element>(
+#[expect(clippy::too_many_arguments, reason = "what a launch is made of")]
+fn wgrad<T: Element>(
     device: &CudaDevice,
+    task: &Task,
     plan: &Plan,
     args: ConvArgs,
     inputs: Inputs,
@@ -209,9 +244,18 @@ fn wgrad_rows<T: Element>(
         ..args
     };
     match plan.algorithm {
-        Algorithm::Simt | Algorithm::Direct => {
+        Algorithm::Simt => {
             let kernel = Kernel::tile::<T>("conv_wgrad", "", plan.tile);
             kernel.run(launch, plan.grid()?, &args)?;
+        }
+        Algorithm::Direct => {
+            let args = DirectWgradArgs {
+                conv: args,
+                columns: Divisor::new(args.columns as usize)?,
+                lanes: task.direct_lanes() as u32,
+            };
+            let kernel = Kernel::element::<T>("conv_direct", "wgrad");
+            kernel.run(launch, plan.direct_wgrad_grid(task)?, &args)?;
         }
         Algorithm::TensorCore => conv_mma::wgrad::<T>(launch, plan, args)?,
     }
@@ -224,20 +268,31 @@ fn wgrad_rows<T: Element>(
     }
 }
 
+/// Strides of what a pass touches.
 struct Maps {
-    x: Strides,
+    gathered: Strides,
     w: Strides,
-    y: Strides,
+    /// Of fprop and dgrad.
+    result: Strides,
+    /// `dy` as wgrad reads it.
+    dy: Strides,
 }
 
 impl Maps {
-    fn new(task: &Task) -> Self {
+    fn new(task: &Task, activation: Layout) -> Self {
         let (p, layouts) = (task.problem, task.layouts);
         let (cg, _) = task.channels();
+        let x = |layout| Strides::new(layout, p.in_channels(), p.input());
+        let y = |layout| Strides::new(layout, p.out_channels(), p.output());
+        let (gathered, result) = match task.pass {
+            Pass::Fprop | Pass::Wgrad => (x(activation), y(layouts.activation)),
+            Pass::Dgrad => (y(activation), x(layouts.activation)),
+        };
         Maps {
-            x: Strides::new(layouts.activation, p.in_channels(), p.input()),
+            gathered,
             w: Strides::new(layouts.weight, cg, p.kernel_size()),
-            y: Strides::new(layouts.activation, p.out_channels(), p.output()),
+            result,
+            dy: y(activation),
         }
     }
 }

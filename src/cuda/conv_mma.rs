@@ -1,9 +1,10 @@
-//! Convolutions on tensor cores: `kernels/conv_mma.cu`.
+//! Convolutions on tensor cores: `kernels/conv_mma_rows.cu` and `kernels/conv_mma_wgrad.cu`.
 
 use super::args::{ConvArgs, Divisor, MmaArgs, PackArgs, index};
 use super::buffer::DeviceBuffer;
 use super::conv::Inputs;
 use super::conv_plan::Plan;
+use super::conv_task::Task;
 use super::device::CudaDevice;
 use super::kernel::Kernel;
 use super::launch::Launch;
@@ -15,13 +16,14 @@ use crate::error::Result;
 /// it lies as it should.
 pub(super) fn rows<T: Element>(
     device: &CudaDevice,
+    task: &Task,
     plan: &Plan,
     args: ConvArgs,
     inputs: Inputs,
     packed: Option<&mut DeviceBuffer>,
     result: &mut DeviceBuffer,
 ) -> Result<()> {
-    let packing = Packing::new(plan, &args)?;
+    let packing = Packing::new(task, &args)?;
     let weight = match packed {
         None => inputs.other,
         Some(packed) => {
@@ -41,31 +43,39 @@ pub(super) fn rows<T: Element>(
         ..args
     };
     let args = MmaArgs {
-        conv,
-        padded: Divisor::new(plan.padded_channels)?,
-        gathered_width: plan.gathered_width as u32,
-        other_width: plan.other_width as u32,
+        padded: packing.args.padded,
+        // pixels, in squares on M where channels come last
         gathered_on_m: (conv.result_by_p == 0).into(),
+        ..arguments(plan, conv)
     };
-    let kernel = Kernel::tile::<T>("conv_mma", "rows", plan.tile);
+    let name = if plan.copies.along_rows { "pixels" } else { "" };
+    let kernel = Kernel::tile::<T>("conv_mma_rows", name, plan.tile);
     kernel.run(launch, plan.grid()?, &args)
 }
 
 /// wgrad, with everything but the instructions as on CUDA cores.
 pub(super) fn wgrad<T: Element>(launch: Launch, plan: &Plan, conv: ConvArgs) -> Result<()> {
-    let args = MmaArgs {
-        conv,
-        padded: Divisor::default(),
-        gathered_width: plan.gathered_width as u32,
-        other_width: plan.other_width as u32,
-        // columns (output channels) on M, rows (tap, channel) on N
-        gathered_on_m: 0,
+    // in squares columns (output channels) on M, rows (tap, channel) on N
+    let args = arguments(plan, conv);
+    let name = if plan.copies.along_rows {
+        "channels"
+    } else {
+        ""
     };
-    let kernel = Kernel::tile::<T>("conv_mma", "wgrad", plan.tile);
+    let kernel = Kernel::tile::<T>("conv_mma_wgrad", name, plan.tile);
     kernel.run(launch, plan.grid()?, &args)
 }
 
-/// The weight as `rows` takes it: (columns of all groups, taps, padded channels).
+fn arguments(plan: &Plan, conv: ConvArgs) -> MmaArgs {
+    MmaArgs {
+        conv,
+        gathered_width: plan.copies.gathered as u32,
+        other_width: plan.copies.other as u32,
+        ..MmaArgs::default()
+    }
+}
+
+/// The weight as `rows` takes it: a row of (taps, padded channels) for every column of all groups.
 struct Packing {
     args: PackArgs,
     /// Elements of a column's row.
@@ -75,15 +85,15 @@ struct Packing {
 }
 
 impl Packing {
-    fn new(plan: &Plan, conv: &ConvArgs) -> Result<Self> {
+    fn new(task: &Task, conv: &ConvArgs) -> Result<Self> {
         let mut axis = [0; 4];
-        let mut row = plan.padded_channels;
-        for (stride, &taps) in axis.iter_mut().zip(&conv.taps).rev() {
-            *stride = row as i64;
-            row *= taps as usize;
+        let mut inner = task.padded_channels();
+        for (stride, taps) in axis.iter_mut().zip(task.problem.kernel_size()).rev() {
+            *stride = inner as i64;
+            inner *= taps;
         }
-        let columns = plan.product.columns;
-        let length = row * columns * conv.groups as usize;
+        let row = task.packed_row();
+        let columns = task.product().columns;
         let channels = conv.channels.divisor;
         let outer = conv.weight_outer;
         // fprop sums over the weight's channels, dgrad over its outer axis
@@ -97,11 +107,12 @@ impl Packing {
             channel_stride,
             axis: conv.weight_axis,
             tap_axis: conv.tap_axis,
-            taps: conv.tap_count,
-            padded: Divisor::new(plan.padded_channels)?,
+            row: Divisor::new(row)?,
+            padded: Divisor::new(task.padded_channels())?,
             columns: Divisor::new(columns)?,
             channels,
-            length: index("the packed weight", length)? as u32,
+            taps: conv.tap_count.divisor,
+            length: index("the packed weight", task.packed_length())? as u32,
             ..PackArgs::default()
         };
         Ok(Packing { args, row, axis })
@@ -119,7 +130,7 @@ impl Packing {
             target: launch.write(packed)?,
             ..self.args
         };
-        let kernel = Kernel::width::<T>("conv_mma", "pack");
+        let kernel = Kernel::width::<T>("conv_mma_rows", "pack");
         kernel.run(launch, plan::elementwise(self.args.length as usize), &args)
     }
 }

@@ -3,12 +3,14 @@
 
 use std::fmt;
 
-use super::conv_task::Task;
+use super::args::index;
+use super::conv_task::{Copies, Task};
 use super::launch::Grid;
-use super::plan::{Product, Split};
+use super::plan::{Product, Split, THREADS, Tile};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::problem::Pass;
+use crate::shape::Layout;
 
 /// How the passes of a convolution are computed on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,9 +18,10 @@ pub enum Algorithm {
     /// Implicit matrix products on CUDA cores: every problem and every element type.
     Simt,
     /// Implicit matrix products on tensor cores (sm_80 and newer): f16 and bf16 with sums in f32,
-    /// and f32 where [`MathMode::Tf32`] allows it.
+    /// f64, and f32 where [`MathMode::Tf32`] allows it.
     TensorCore,
-    /// A thread per element of the result, for groups of few channels: depthwise fprop and dgrad.
+    /// No matrix product, a sum for every element of the result: for groups of few channels,
+    /// depthwise above all.
     Direct,
 }
 
@@ -41,6 +44,8 @@ pub(super) struct Traits {
     pub math: MathMode,
     /// Taken wherever it applies.
     pub preferred: Option<Algorithm>,
+    /// Which of the plans is taken, counted around: 0 but in tests, which want to run them all.
+    pub nth: usize,
 }
 
 /// How a pass runs.
@@ -48,24 +53,47 @@ pub(super) struct Traits {
 pub(super) struct Plan {
     pub algorithm: Algorithm,
     pub product: Product,
-    /// Side of the square tile of a block.
-    pub tile: u32,
+    pub tile: Tile,
     /// How the sum of a weight gradient is cut; of other passes, not at all.
     pub split: Split,
     /// Shared memory of a block.
     pub shared_bytes: usize,
-    /// fprop and dgrad on tensor cores: channels of a group with those that pad the packed weight.
-    pub padded_channels: usize,
-    /// Elements that one asynchronous copy of the gathered activation takes.
-    pub gathered_width: usize,
-    /// The same of the other operand.
-    pub other_width: usize,
-    /// Memory that it takes beside the operands.
-    pub workspace_bytes: usize,
+    /// What tensor cores read, the result's layout apart: with other than the task's, activations
+    /// are rearranged first.
+    pub activation: Layout,
+    pub copies: Copies,
+    pub workspace: Workspace,
+}
+
+/// Bytes of the memory that a plan takes beside the operands, by what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Workspace {
+    /// The weight as tensor cores take it.
+    pub packed: usize,
+    /// A copy of a weight gradient for every split of its sum.
+    pub partial: usize,
+    /// The gathered activation, rearranged.
+    pub gathered: usize,
+    /// `dy` of wgrad, rearranged.
+    pub other: usize,
+}
+
+impl Workspace {
+    pub fn total(&self) -> usize {
+        let parts = [self.packed, self.partial, self.gathered, self.other];
+        parts.into_iter().fold(0, usize::saturating_add)
+    }
 }
 
 /// Steps of a weight gradient's sum below which cutting it does not pay.
 const LEAST_SPLIT: usize = 256;
+/// The same where every thread of a block walks steps of its own.
+const LEAST_DIRECT_SPLIT: usize = 2048;
+
+/// Elements on the last axis that a thread of `conv_direct_rows` owns.
+pub(super) const DIRECT_RUN: usize = 4;
+/// (tap, channel) that a block of `conv_direct_wgrad` sums at once.
+const DIRECT_CELLS: usize = 9;
 
 /// Elements that the kernels count in 32 bits: `args::index`.
 const COUNTABLE: usize = 1 << 30;
@@ -87,48 +115,85 @@ impl Algorithm {
     pub(super) fn applies(self, task: &Task, traits: &Traits) -> bool {
         match self {
             Algorithm::Simt => true,
-            Algorithm::Direct => task.pass != Pass::Wgrad,
+            Algorithm::Direct => true,
             Algorithm::TensorCore => {
                 let element = match task.dtype {
-                    DType::F16 | DType::BF16 => true,
+                    DType::F16 | DType::BF16 | DType::F64 => true,
                     DType::F32 => traits.math == MathMode::Tf32,
-                    DType::F64 => false,
                 };
                 element && traits.compute >= 80 && task.packed_length() < COUNTABLE
             }
         }
     }
 
-    /// Sides of the square tiles of a block that there are and that a task can fill, the better one
-    /// first.
-    fn tiles(self, task: &Task) -> Vec<u32> {
+    /// Tiles of a block that there are and that a task can fill, the better one first.
+    fn tiles(self, task: &Task) -> Vec<Tile> {
         let product = task.product();
-        let mma = self == Algorithm::TensorCore;
-        let has_large = mma || (self == Algorithm::Simt && task.dtype == DType::F32);
-        if !has_large || product.rows <= 64 || product.columns <= 64 {
-            return vec![64];
+        let all = match self {
+            Algorithm::Direct => false,
+            Algorithm::Simt => task.dtype == DType::F32,
+            Algorithm::TensorCore => task.dtype != DType::F64,
+        };
+        if !all {
+            return vec![Tile::SMALL];
+        }
+        if product.columns <= 32 {
+            return match product.rows {
+                0..=64 => vec![Tile::SMALL, Tile::NARROW],
+                _ => vec![Tile::NARROW, Tile::SMALL],
+            };
+        }
+        if product.rows <= 64 || product.columns <= 64 {
+            return vec![Tile::SMALL];
         }
         let can_split = match task.pass {
             Pass::Fprop | Pass::Dgrad => 1,
             Pass::Wgrad => task.steps().div_ceil(LEAST_SPLIT),
         };
         match product.is_large(can_split) {
-            true => vec![128, 64],
-            false => vec![64, 128],
+            true => vec![Tile::LARGE, Tile::SMALL],
+            false => vec![Tile::SMALL, Tile::LARGE],
+        }
+    }
+
+    /// Layouts of the activations that it may read, the better one first. Pixels that do not lie
+    /// side by side under every tap are brought one by one; once the activation is rearranged to
+    /// channels last they come in whole chunks, which is worth it when every element is used often.
+    fn activations(self, task: &Task, tile: Tile) -> Vec<Layout> {
+        let (own, last) = (task.layouts.activation, Layout::ChannelsLast);
+        let others = Copies::of(task, tile, last);
+        let gains = others.gathered > Copies::of(task, tile, own).gathered;
+        if self != Algorithm::TensorCore || own == last || !gains {
+            return vec![own];
+        }
+        let (cg, kg) = task.channels();
+        let uses = match task.pass {
+            Pass::Fprop | Pass::Dgrad => task.taps().saturating_mul(task.product().columns),
+            Pass::Wgrad => task.taps().saturating_mul(cg.min(kg)),
+        };
+        match uses >= 512 && cg >= 32 && kg >= 32 {
+            true => vec![last, own],
+            false => vec![own, last],
         }
     }
 
     /// Whether it is likely the faster one where it applies.
-    fn pays(self, task: &Task) -> bool {
+    fn pays(self, task: &Task, traits: &Traits) -> bool {
         let product = task.product();
+        let few = product.columns <= 4 && task.gathered_channels() <= 4;
+        let fills = product.rows >= 16 && task.depth() >= 16;
         match self {
             Algorithm::Simt => true,
-            // Tiles of 64 that stay mostly empty still win: tensor cores are 8 to 16 times as fast.
-            Algorithm::TensorCore => {
-                product.rows >= 16 && product.columns >= 8 && task.depth() >= 16
-            }
+            // Tiles that stay mostly empty still win: tensor cores are 8 to 16 times as fast as
+            // others, in f64 twice, and that only in chips for data centres.
+            Algorithm::TensorCore => match task.dtype {
+                DType::F64 => {
+                    fills && product.columns >= 32 && matches!(traits.compute, 80 | 90 | 100)
+                }
+                _ => fills && product.columns >= 2,
+            },
             // A tile would be empty but for these columns.
-            Algorithm::Direct => product.columns <= 4 && task.gathered_channels() <= 4,
+            Algorithm::Direct => few,
         }
     }
 }
@@ -145,20 +210,26 @@ pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
     let mut plans = Vec::new();
     for algorithm in algorithms(task, traits) {
         for tile in algorithm.tiles(task) {
-            for split in splits(task, algorithm, tile)? {
-                plans.push(Plan::new(task, algorithm, tile, split));
+            for activation in algorithm.activations(task, tile) {
+                for split in splits(task, algorithm, tile)? {
+                    plans.push(Plan::new(task, algorithm, tile, activation, split));
+                }
             }
         }
     }
     Ok(plans)
 }
 
-/// The first of [`plans`].
+/// The first of [`plans`], or the one that `traits` asks for.
 pub(super) fn plan(task: &Task, traits: &Traits) -> Result<Plan> {
-    let first = plans(task, traits)?.into_iter().next();
-    first.ok_or_else(|| Error::Unsupported {
-        what: format!("{} without an algorithm", task.pass.name()),
-    })
+    let plans = plans(task, traits)?;
+    let nth = traits.nth % plans.len().max(1);
+    plans
+        .into_iter()
+        .nth(nth)
+        .ok_or_else(|| Error::Unsupported {
+            what: format!("{} without an algorithm", task.pass.name()),
+        })
 }
 
 /// The preferred algorithm, then all that apply and pay, the most special one first; the last is
@@ -167,24 +238,25 @@ fn algorithms(task: &Task, traits: &Traits) -> Vec<Algorithm> {
     let applies = |a: &Algorithm| a.applies(task, traits);
     let preferred = traits.preferred.filter(applies);
     let all = Algorithm::ALL.into_iter().rev().filter(applies);
-    let others = all.filter(|&a| a.pays(task) && Some(a) != preferred);
+    let others = all.filter(|&a| a.pays(task, traits) && Some(a) != preferred);
     preferred.into_iter().chain(others).collect()
 }
 
 /// How to cut the sum of a pass: as the number of blocks asks for, then coarser down to not at all,
 /// which takes less memory, then finer.
-fn splits(task: &Task, algorithm: Algorithm, tile: u32) -> Result<Vec<Split>> {
+fn splits(task: &Task, algorithm: Algorithm, tile: Tile) -> Result<Vec<Split>> {
     if task.pass != Pass::Wgrad {
         return Ok(vec![Split::NONE]);
     }
     let steps = task.steps();
-    let unit = match algorithm {
-        Algorithm::TensorCore => 4 * task.chunk(),
-        Algorithm::Simt | Algorithm::Direct => 1,
+    let (unit, blocks, least) = match algorithm {
+        Algorithm::TensorCore => (4 * task.chunk(), task.product().blocks(tile), LEAST_SPLIT),
+        Algorithm::Simt => (1, task.product().blocks(tile), LEAST_SPLIT),
+        Algorithm::Direct => (1, direct_wgrad_blocks(task), LEAST_DIRECT_SPLIT),
     };
-    let best = Split::new(steps, task.product().blocks(tile), LEAST_SPLIT)?;
+    let best = Split::new(steps, blocks, least)?;
     let n = best.splits as usize;
-    let finer = (2 * n).min(steps.div_ceil(LEAST_SPLIT).max(n));
+    let finer = (2 * n).min(steps.div_ceil(least).max(n));
     let mut all = vec![best.in_units(steps, unit)];
     for splits in [n / 2, n / 4, n / 16, 1, finer] {
         let split = Split::of(steps, splits)?.in_units(steps, unit);
@@ -197,23 +269,28 @@ fn splits(task: &Task, algorithm: Algorithm, tile: u32) -> Result<Vec<Split>> {
 
 impl Plan {
     /// With the constants that follow from the choices.
-    fn new(task: &Task, algorithm: Algorithm, tile: u32, split: Split) -> Self {
-        let side = tile as usize;
-        let mma = algorithm == Algorithm::TensorCore;
-        let (gathered_width, other_width) = if mma { task.widths() } else { (1, 1) };
+    fn new(
+        task: &Task,
+        algorithm: Algorithm,
+        tile: Tile,
+        activation: Layout,
+        split: Split,
+    ) -> Self {
+        let accumulator = task.accumulator_bytes();
         Plan {
             algorithm,
             product: task.product(),
             tile,
             split,
-            shared_bytes: match mma {
-                true => mma_shared_bytes(side, task.chunk()),
-                false => simt_shared_bytes(side, task.accumulator_bytes()),
+            shared_bytes: match (algorithm, task.pass) {
+                (Algorithm::TensorCore, _) => mma_shared_bytes(tile, task.chunk()),
+                (Algorithm::Simt, _) => simt_shared_bytes(tile, accumulator),
+                (Algorithm::Direct, Pass::Wgrad) => direct_shared_bytes(accumulator),
+                (Algorithm::Direct, Pass::Fprop | Pass::Dgrad) => 0,
             },
-            padded_channels: if mma { task.padded_channels() } else { 0 },
-            gathered_width,
-            other_width,
-            workspace_bytes: workspace_bytes(task, algorithm, split),
+            activation,
+            copies: Copies::of(task, tile, activation),
+            workspace: workspace(task, algorithm, activation, split),
         }
     }
 
@@ -222,40 +299,108 @@ impl Plan {
         let Plan { tile, split, .. } = *self;
         self.product.grid(tile, split.splits, self.shared_bytes)
     }
+
+    /// The grid of `conv_direct_wgrad`.
+    pub fn direct_wgrad_grid(&self, task: &Task) -> Result<Grid> {
+        let blocks = direct_wgrad_blocks(task).saturating_mul(self.split.splits as usize);
+        let mut grid = Grid::new(index("blocks", blocks)? as u32, THREADS);
+        grid.shared_bytes = self.shared_bytes;
+        Ok(grid)
+    }
 }
 
-/// Memory beside the operands: copies of a weight gradient that is summed in stretches, or the
-/// packed weight of tensor cores.
-fn workspace_bytes(task: &Task, algorithm: Algorithm, split: Split) -> usize {
-    match (task.pass, algorithm) {
-        (Pass::Wgrad, _) if split.splits > 1 => task
-            .weight_length()
-            .saturating_mul(split.splits as usize)
-            .saturating_mul(task.accumulator_bytes()),
-        (Pass::Fprop | Pass::Dgrad, Algorithm::TensorCore) if !task.weight_is_packed() => {
-            task.packed_length().saturating_mul(task.dtype.size())
+impl Copies {
+    /// What a tile has kernels for: narrow ones have none along pixels.
+    fn of(task: &Task, tile: Tile, activation: Layout) -> Self {
+        let copies = task.copies(activation);
+        let rows = task.pass != Pass::Wgrad;
+        match rows && tile == Tile::NARROW && copies.along_rows {
+            true => Copies {
+                gathered: 1,
+                along_rows: false,
+                ..copies
+            },
+            false => copies,
         }
-        _ => 0,
+    }
+}
+
+/// Blocks of `conv_direct_wgrad` for one split.
+fn direct_wgrad_blocks(task: &Task) -> usize {
+    let channels = task.problem.out_channels().div_ceil(task.direct_lanes());
+    let cells = task.product().rows.div_ceil(DIRECT_CELLS);
+    channels.saturating_mul(cells)
+}
+
+fn workspace(task: &Task, algorithm: Algorithm, activation: Layout, split: Split) -> Workspace {
+    let p = task.problem;
+    let length = |channels: usize, positions: [usize; 4]| {
+        let sizes = [p.batch(), channels].into_iter().chain(positions);
+        let bytes = sizes.fold(task.dtype.size(), usize::saturating_mul);
+        if activation == task.layouts.activation {
+            0
+        } else {
+            bytes
+        }
+    };
+    let x = length(p.in_channels(), p.input());
+    let dy = length(p.out_channels(), p.output());
+    let packs = algorithm == Algorithm::TensorCore && !task.weight_is_packed();
+    let packed = if packs {
+        task.packed_length().saturating_mul(task.dtype.size())
+    } else {
+        0
+    };
+    let partial = task
+        .weight_length()
+        .saturating_mul(split.splits as usize)
+        .saturating_mul(task.accumulator_bytes());
+    let none = Workspace::default();
+    match task.pass {
+        Pass::Fprop => Workspace {
+            packed,
+            gathered: x,
+            ..none
+        },
+        Pass::Dgrad => Workspace {
+            packed,
+            gathered: dy,
+            ..none
+        },
+        Pass::Wgrad => Workspace {
+            partial: if split.splits > 1 { partial } else { 0 },
+            gathered: x,
+            other: dy,
+            ..none
+        },
     }
 }
 
 /// What `contract` in `kernels/conv.cuh` cuts its shared memory into.
-fn simt_shared_bytes(tile: usize, accumulator: usize) -> usize {
-    let steps = 2 * (1024 / tile);
-    let tiles = 2 * steps * (tile + 4) * accumulator;
+fn simt_shared_bytes(tile: Tile, accumulator: usize) -> usize {
+    let (rows, columns) = (tile.rows as usize, tile.columns as usize);
+    let steps = 2 * (1024 / rows);
+    let tiles = steps * (rows + 4 + columns + 4) * accumulator;
     PHASES + places(tile, steps) + tiles
 }
 
 /// What `contract_mma` in `kernels/mma.cuh` cuts its shared memory into.
-fn mma_shared_bytes(tile: usize, chunk: usize) -> usize {
-    let stages = 3;
-    PHASES + places(tile, 2 * 4 * chunk) + stages * 2 * tile * 64
+fn mma_shared_bytes(tile: Tile, chunk: usize) -> usize {
+    let (stages, rows) = (3, (tile.rows + tile.columns) as usize);
+    PHASES + places(tile, 2 * 4 * chunk) + stages * rows * 64
+}
+
+/// What `wgrad` in `kernels/conv_direct.cu` cuts its shared memory into.
+fn direct_shared_bytes(accumulator: usize) -> usize {
+    let words = (DIRECT_CELLS * 8).next_multiple_of(16);
+    2 * words + DIRECT_CELLS * (16 + THREADS as usize * accumulator)
 }
 
 const PHASES: usize = 4 * 48;
 
-fn places(tile: usize, steps: usize) -> usize {
-    tile * (8 + 8 + 16 + 8) + steps * (8 + 8 + 16)
+fn places(tile: Tile, steps: usize) -> usize {
+    let (rows, columns) = (tile.rows as usize, tile.columns as usize);
+    rows * (8 + 8 + 16) + columns * 8 + steps * (8 + 8 + 16)
 }
 
 #[cfg(test)]
@@ -270,6 +415,7 @@ mod tests {
         compute: 80,
         math: MathMode::Strict,
         preferred: None,
+        nth: 0,
     };
 
     #[test]
@@ -327,11 +473,14 @@ mod tests {
             plan(&task, &AMPERE).unwrap().tile
         };
         let (small, large) = (problem(1, [64, 64], 14, 3), problem(32, [256, 256], 28, 3));
+        let few = problem(8, [24, 24], 28, 3);
         for pass in Pass::ALL {
-            assert_eq!(tile(&small, pass, DType::F16), 64);
-            assert_eq!(tile(&large, pass, DType::F16), 128);
-            assert_eq!(tile(&large, pass, DType::F32), 128);
-            assert_eq!(tile(&large, pass, DType::F64), 64);
+            assert_eq!(tile(&small, pass, DType::F16), Tile::SMALL);
+            assert_eq!(tile(&large, pass, DType::F16), Tile::LARGE);
+            assert_eq!(tile(&large, pass, DType::F32), Tile::LARGE);
+            assert_eq!(tile(&large, pass, DType::F64), Tile::SMALL);
+            assert_eq!(tile(&few, pass, DType::F16), Tile::NARROW);
+            assert_eq!(tile(&few, pass, DType::F32), Tile::NARROW);
         }
     }
 
@@ -373,7 +522,7 @@ mod tests {
                     ..AMPERE
                 };
                 let plans = plans(task, &traits).unwrap();
-                assert!(plans.iter().any(|p| p.workspace_bytes == 0));
+                assert!(plans.iter().any(|p| p.workspace.total() == 0));
                 for (i, plan) in plans.iter().enumerate() {
                     assert!(!plans[..i].contains(plan), "{plan:?} twice");
                     assert!(plan.algorithm.applies(task, &traits));
@@ -392,7 +541,7 @@ mod tests {
         let bytes = |pass, dtype| {
             let task = task(&p, pass, dtype, Layout::ChannelsLast);
             let plans = plans(&task, &AMPERE).unwrap();
-            (plans[0].workspace_bytes, plans[0].split.splits as usize)
+            (plans[0].workspace.total(), plans[0].split.splits as usize)
         };
         // 200 channels are whole chunks of 8, 256 as well
         let packed = 2 * 9 * 256 * 200;
@@ -408,11 +557,23 @@ mod tests {
 
     #[test]
     fn shared_memory_fits() {
-        for (tile, accumulator) in [(64, 4), (64, 8), (128, 4)] {
+        let simt = [
+            (Tile::SMALL, 4),
+            (Tile::SMALL, 8),
+            (Tile::LARGE, 4),
+            (Tile::NARROW, 4),
+        ];
+        for (tile, accumulator) in simt {
             assert!(simt_shared_bytes(tile, accumulator) <= 48 << 10);
         }
         // 100 KiB of a multiprocessor of sm_86 and sm_89, one of it for the system
-        assert!(mma_shared_bytes(128, 8) <= 99 << 10);
-        assert!(3 * (mma_shared_bytes(64, 8) + 1024) <= 100 << 10);
+        assert!(mma_shared_bytes(Tile::LARGE, 8) <= 99 << 10);
+        for tile in [Tile::SMALL, Tile::NARROW] {
+            assert!(
+                3 * (mma_shared_bytes(tile, 8) + 1024) <= 100 << 10,
+                "{tile}"
+            );
+        }
+        assert!(direct_shared_bytes(8) <= 48 << 10);
     }
 }

@@ -94,6 +94,15 @@ impl Task<'_> {
         }
     }
 
+    /// Neighbouring threads of `conv_direct_wgrad` that take neighbouring output channels: as many
+    /// as lie side by side.
+    pub fn direct_lanes(&self) -> usize {
+        match self.layouts.activation {
+            Layout::ChannelsFirst => 1,
+            Layout::ChannelsLast => 32,
+        }
+    }
+
     /// Elements in 16 bytes.
     pub fn chunk(&self) -> usize {
         16 / self.dtype.size()
@@ -105,50 +114,105 @@ impl Task<'_> {
         if self.pass == Pass::Dgrad { kg } else { cg }
     }
 
+    /// Channels of one tap in a row of the packed weight. Where the taps of a phase are not all
+    /// taps, zeros pad them to whole chunks, so that no chunk lies across two.
     pub fn padded_channels(&self) -> usize {
-        self.gathered_channels().next_multiple_of(self.chunk())
+        match self.phases() {
+            1 => self.gathered_channels(),
+            _ => self.gathered_channels().next_multiple_of(self.chunk()),
+        }
     }
 
-    /// Elements of the weight as fprop and dgrad on tensor cores take it: (columns of all groups,
-    /// taps, padded channels).
-    pub fn packed_length(&self) -> usize {
-        let (cg, kg) = self.channels();
-        let columns = if self.pass == Pass::Dgrad { cg } else { kg };
+    /// Elements of a row of the packed weight: (taps, padded channels) in whole chunks.
+    pub fn packed_row(&self) -> usize {
         let row = self.padded_channels().saturating_mul(self.taps());
-        row.saturating_mul(columns)
-            .saturating_mul(self.problem.groups())
+        row.checked_next_multiple_of(self.chunk())
+            .unwrap_or(usize::MAX)
+    }
+
+    /// Elements of the weight as fprop and dgrad on tensor cores take it: a row for every column of
+    /// all groups.
+    pub fn packed_length(&self) -> usize {
+        let rows = self.product().columns * self.problem.groups();
+        self.packed_row().saturating_mul(rows)
     }
 
     /// Whether the weight lies as tensor cores take it without being packed. That of dgrad, whose
     /// columns are the weight's inner channels, never does.
     pub fn weight_is_packed(&self) -> bool {
-        let channels_inner = self.layouts.weight == Layout::ChannelsLast || self.taps() == 1;
-        let whole_chunks = self.padded_channels() == self.gathered_channels();
+        let one = self.taps() == 1 || self.gathered_channels() == 1;
+        let channels_inner = self.layouts.weight == Layout::ChannelsLast || one;
+        let whole_chunks = (self.gathered_channels() * self.taps()).is_multiple_of(self.chunk());
         self.pass == Pass::Fprop && channels_inner && whole_chunks
     }
 
-    /// How many elements of the gathered activation and of the other operand lie side by side along
-    /// the sum, in runs that are aligned to their size.
-    pub fn widths(&self) -> (usize, usize) {
-        let p = self.problem;
-        let last = self.layouts.activation == Layout::ChannelsLast;
+    /// How tensor cores come by their operands, when the activations that they read lie in this
+    /// layout.
+    pub fn copies(&self, activation: Layout) -> Copies {
+        let (cg, kg) = self.channels();
         let width = |run: usize| 1usize << run.trailing_zeros().min(self.chunk().ilog2());
-        match self.pass {
-            Pass::Fprop | Pass::Dgrad => {
-                let gathered = if last { self.gathered_channels() } else { 1 };
-                (width(gathered), self.chunk())
+        let halves = self.dtype.size() == 2;
+        let channels_last = activation == Layout::ChannelsLast;
+        let (gathered, other, along_rows) = match (self.pass, channels_last) {
+            (Pass::Wgrad, true) => match (width(cg), width(kg)) {
+                (x @ 2.., dy @ 2..) if halves => (x, dy, true),
+                _ => (1, 1, false),
+            },
+            (Pass::Wgrad, false) => {
+                let pixels = self.problem.output().iter().product();
+                let x = if self.is_flat() { pixels } else { 1 };
+                (width(x), width(pixels), false)
             }
-            Pass::Wgrad => {
-                let pixels = if last { 1 } else { p.output().iter().product() };
-                // every tap at every output position is that position of the input
-                let flat = p.input() == p.output()
-                    && self.taps() == 1
-                    && p.stride() == [1; 4]
-                    && p.padding() == [(0, 0); 4];
-                (width(if flat { pixels } else { 1 }), width(pixels))
-            }
+            (_, true) => (width(self.gathered_channels()), self.chunk(), false),
+            (_, false) => match width(self.pixel_run()) {
+                pixels @ 2.. if halves => (pixels, self.chunk(), true),
+                _ => (1, self.chunk(), false),
+            },
+        };
+        Copies {
+            gathered,
+            other,
+            along_rows,
         }
     }
+
+    /// Whether the one tap leads from every pixel to that very pixel.
+    fn is_flat(&self) -> bool {
+        let p = self.problem;
+        let plain = p.stride() == [1; 4] && p.padding() == [(0, 0); 4];
+        p.input() == p.output() && self.taps() == 1 && plain
+    }
+
+    /// fprop and dgrad, channels first: a number whose powers of two are lengths of runs of pixels
+    /// that lie side by side under every tap, whole ones inside the activation or whole ones outside
+    /// of it.
+    fn pixel_run(&self) -> usize {
+        let p = self.problem;
+        if self.is_flat() {
+            return p.output().iter().product();
+        }
+        if p.stride() != [1; 4] {
+            return 1;
+        }
+        let reach = match p.kernel_size()[3] {
+            1 => 0,
+            _ => p.dilation()[3],
+        };
+        let padding = p.padding()[3].0.unsigned_abs();
+        p.input()[3] | p.output()[3] | reach | padding
+    }
+}
+
+/// How tensor cores come by their operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Copies {
+    /// Elements that one copy of the gathered activation takes; they are aligned to their size.
+    pub gathered: usize,
+    /// The same of the other operand.
+    pub other: usize,
+    /// The gathered activation, in wgrad both operands, lie side by side along rows and columns of
+    /// the product and not along the sum.
+    pub along_rows: bool,
 }
 
 #[cfg(test)]
@@ -180,18 +244,36 @@ pub(super) mod tests {
 
     #[test]
     fn copies_are_as_wide_as_their_alignment() {
+        let (first, last) = (Layout::ChannelsFirst, Layout::ChannelsLast);
+        fn copies(
+            p: &ConvProblem<4>,
+            pass: Pass,
+            dtype: DType,
+            layout: Layout,
+        ) -> (usize, usize, bool) {
+            let c = task(p, pass, dtype, layout).copies(layout);
+            (c.gathered, c.other, c.along_rows)
+        }
         for (channels, width) in [(64, 8), (12, 4), (6, 2), (7, 1)] {
             let p = problem(2, [channels, 16], 6, 3);
-            let last = task(&p, Pass::Fprop, DType::F16, Layout::ChannelsLast);
-            assert_eq!(last.widths(), (width, 8));
-            let first = task(&p, Pass::Fprop, DType::F16, Layout::ChannelsFirst);
-            assert_eq!(first.widths(), (1, 8));
-            let wgrad = task(&p, Pass::Wgrad, DType::F16, Layout::ChannelsFirst);
-            assert_eq!(wgrad.widths(), (1, 4), "36 positions");
+            let of = |pass, layout| copies(&p, pass, DType::F16, layout);
+            assert_eq!(of(Pass::Fprop, last), (width, 8, false));
+            assert_eq!(of(Pass::Fprop, first), (1, 8, false));
+            assert_eq!(of(Pass::Wgrad, first), (1, 4, false), "36 positions");
+            let both = match width {
+                1 => (1, 1, false),
+                _ => (width, 8, true),
+            };
+            assert_eq!(of(Pass::Wgrad, last), both);
         }
         let pointwise = problem(2, [5, 7], 6, 1);
-        let wgrad = task(&pointwise, Pass::Wgrad, DType::F32, Layout::ChannelsFirst);
-        assert_eq!(wgrad.widths(), (4, 4));
+        let wgrad = copies(&pointwise, Pass::Wgrad, DType::F32, first);
+        assert_eq!(wgrad, (4, 4, false));
+        for (dtype, expected) in [(DType::BF16, (4, 8, true)), (DType::F32, (1, 4, false))] {
+            for pass in [Pass::Fprop, Pass::Dgrad] {
+                assert_eq!(copies(&pointwise, pass, dtype, first), expected);
+            }
+        }
     }
 
     #[test]
@@ -210,6 +292,8 @@ pub(super) mod tests {
         assert!(packed(16, 1, Pass::Fprop, DType::F16, first));
         assert!(packed(12, 3, Pass::Fprop, DType::F32, last));
         assert!(!packed(12, 3, Pass::Fprop, DType::F16, last));
+        assert!(packed(8, 3, Pass::Fprop, DType::BF16, last));
+        assert!(packed(1, 4, Pass::Fprop, DType::BF16, first));
         assert!(!packed(16, 3, Pass::Fprop, DType::F16, first));
         assert!(!packed(16, 3, Pass::Dgrad, DType::F16, last));
     }

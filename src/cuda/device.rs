@@ -41,6 +41,7 @@ struct Inner {
 struct Wishes {
     math: MathMode,
     preferred: Option<Algorithm>,
+    nth_plan: usize,
 }
 
 impl CudaDevice {
@@ -156,6 +157,13 @@ impl CudaDevice {
         self.wishes().preferred = algorithm;
     }
 
+    /// Convolutions run by the nth of their plans from now on, counted around: for tests, which run
+    /// them all.
+    #[doc(hidden)]
+    pub fn take_plan(&self, nth: usize) {
+        self.wishes().nth_plan = nth;
+    }
+
     fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +174,7 @@ impl CudaDevice {
             compute: self.backend().compute(),
             math: wishes.math,
             preferred: wishes.preferred,
+            nth: wishes.nth_plan,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The kernels by name, and the fat binaries that `build.rs` embedded.
 
 use super::launch::{Arguments, Grid, Launch};
+use super::plan::Tile;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 
@@ -74,7 +75,7 @@ enum Instance {
     Element(DType),
     Width(usize),
     Cast(DType, DType),
-    Tile(u32, DType),
+    Tile(Tile, DType),
 }
 
 impl Kernel {
@@ -104,8 +105,8 @@ impl Kernel {
         Self::new("pointwise", "cast", Instance::Cast(T::DTYPE, U::DTYPE))
     }
 
-    /// The instance with a square tile of this side.
-    pub fn tile<T: Element>(module: &'static str, name: &'static str, tile: u32) -> Self {
+    /// The instance whose blocks own such a tile.
+    pub fn tile<T: Element>(module: &'static str, name: &'static str, tile: Tile) -> Self {
         Self::new(module, name, Instance::Tile(tile, T::DTYPE))
     }
 
@@ -146,20 +147,27 @@ mod tests {
         Widths,
         /// One per pair of different element types: `_f32_f16`.
         Casts,
-        /// Tiles of 64 for every element type, and 128 for f32: `_128_f32`.
+        /// Small tiles for every element type, and all others for f32: `_128x32_f32`.
         Tiles,
-        /// Tiles of 64 and 128 for what tensor cores take: `_64_f16`.
+        /// All tiles for what tensor cores take, f64 in small ones alone: `_64_f16`.
         TensorTiles,
-        /// One per element width that tensor cores take: `_b2`.
-        TensorWidths,
+        /// Square tiles for elements of 16 bits.
+        SquareHalfTiles,
+        /// All tiles for elements of 16 bits.
+        HalfTiles,
     }
 
     /// Every kernel: file, name in it, instances. A new kernel goes into this table.
     const KERNELS: &[(&str, &str, Instances)] = &[
-        ("conv_direct", "", Instances::Elements),
-        ("conv_mma", "pack", Instances::TensorWidths),
-        ("conv_mma", "rows", Instances::TensorTiles),
-        ("conv_mma", "wgrad", Instances::TensorTiles),
+        ("circular", "direct", Instances::Elements),
+        ("circular", "fft", Instances::Elements),
+        ("conv_direct", "rows", Instances::Elements),
+        ("conv_direct", "wgrad", Instances::Elements),
+        ("conv_mma_rows", "", Instances::TensorTiles),
+        ("conv_mma_rows", "pack", Instances::Widths),
+        ("conv_mma_rows", "pixels", Instances::SquareHalfTiles),
+        ("conv_mma_wgrad", "", Instances::TensorTiles),
+        ("conv_mma_wgrad", "channels", Instances::HalfTiles),
         ("conv_rows", "", Instances::Tiles),
         ("conv_wgrad", "", Instances::Tiles),
         ("layout", "transpose", Instances::Widths),
@@ -185,6 +193,15 @@ mod tests {
         ("step", "sgd", Instances::Elements),
     ];
 
+    const ALL_TILES: [Tile; 3] = [Tile::SMALL, Tile::LARGE, Tile::NARROW];
+
+    fn tiles(tiles: &[Tile], types: &[DType]) -> impl Iterator<Item = Instance> {
+        let pairs = tiles
+            .iter()
+            .flat_map(|&t| types.iter().map(move |&d| (t, d)));
+        pairs.map(|(t, d)| Instance::Tile(t, d))
+    }
+
     /// Every kernel that there should be.
     fn all_kernels() -> Vec<Kernel> {
         let pairs = DType::ALL
@@ -201,19 +218,19 @@ mod tests {
                     .filter(|(a, b)| a != b)
                     .map(|(a, b)| Instance::Cast(a, b))
                     .collect(),
-                Instances::Tiles => DType::ALL
-                    .map(|d| Instance::Tile(64, d))
-                    .into_iter()
-                    .chain([Instance::Tile(128, DType::F32)])
+                Instances::Tiles => tiles(&ALL_TILES, &[DType::F32])
+                    .chain(tiles(
+                        &[Tile::SMALL],
+                        &[DType::F16, DType::BF16, DType::F64],
+                    ))
                     .collect(),
-                Instances::TensorTiles => [64, 128]
-                    .into_iter()
-                    .flat_map(|t| {
-                        let types = [DType::F16, DType::BF16, DType::F32];
-                        types.map(|d| Instance::Tile(t, d))
-                    })
+                Instances::TensorTiles => tiles(&ALL_TILES, &[DType::F16, DType::BF16, DType::F32])
+                    .chain([Instance::Tile(Tile::SMALL, DType::F64)])
                     .collect(),
-                Instances::TensorWidths => [2, 4].map(Instance::Width).to_vec(),
+                Instances::SquareHalfTiles => {
+                    tiles(&[Tile::SMALL, Tile::LARGE], &[DType::F16, DType::BF16]).collect()
+                }
+                Instances::HalfTiles => tiles(&ALL_TILES, &[DType::F16, DType::BF16]).collect(),
             };
             all.extend(each.into_iter().map(|i| Kernel::new(module, name, i)));
         }

@@ -1,5 +1,7 @@
 //! Which kernel runs a pass and in which grid: arithmetic on the problem alone, without a device.
 
+use std::fmt;
+
 use super::args::index;
 use super::launch::Grid;
 use crate::error::Result;
@@ -66,6 +68,41 @@ impl Split {
     }
 }
 
+/// The part of a matrix product that a block computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tile {
+    pub rows: u32,
+    pub columns: u32,
+}
+
+impl Tile {
+    /// For few rows or few blocks.
+    pub const SMALL: Tile = Tile::square(64);
+    pub const LARGE: Tile = Tile::square(128);
+    /// For few columns: small groups, first layers' input gradients, last layers.
+    pub const NARROW: Tile = Tile {
+        rows: 128,
+        columns: 32,
+    };
+
+    const fn square(side: u32) -> Self {
+        Tile {
+            rows: side,
+            columns: side,
+        }
+    }
+}
+
+/// As kernels are named.
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows == self.columns {
+            true => write!(f, "{}", self.rows),
+            false => write!(f, "{}x{}", self.rows, self.columns),
+        }
+    }
+}
+
 /// Shape of one pass as a matrix product: `rows` x `columns` results in every one of `copies`
 /// (groups, phases).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,22 +115,19 @@ pub(super) struct Product {
 impl Product {
     /// Whether tiles of 128 fit and abound, when every tile can be cut into so many splits.
     pub fn is_large(&self, splits: usize) -> bool {
-        let blocks = self.blocks(128).saturating_mul(splits);
+        let blocks = self.blocks(Tile::LARGE).saturating_mul(splits);
         self.rows >= 128 && self.columns >= 96 && blocks >= MANY_BLOCKS / 4
     }
 
-    /// Tiles of this side.
-    pub fn blocks(&self, tile: u32) -> usize {
-        let tile = tile as usize;
-        let tiles = self
-            .rows
-            .div_ceil(tile)
-            .saturating_mul(self.columns.div_ceil(tile));
-        tiles.saturating_mul(self.copies)
+    /// Tiles of all copies.
+    pub fn blocks(&self, tile: Tile) -> usize {
+        let rows = self.rows.div_ceil(tile.rows as usize);
+        let columns = self.columns.div_ceil(tile.columns as usize);
+        rows.saturating_mul(columns).saturating_mul(self.copies)
     }
 
     /// A grid of a block per tile and split.
-    pub fn grid(&self, tile: u32, splits: u32, shared_bytes: usize) -> Result<Grid> {
+    pub fn grid(&self, tile: Tile, splits: u32, shared_bytes: usize) -> Result<Grid> {
         let blocks = self.blocks(tile).saturating_mul(splits as usize);
         Ok(Grid {
             blocks: [index("blocks", blocks)? as u32, 1],
@@ -133,6 +167,6 @@ mod tests {
             columns: 1 << 20,
             copies: 1,
         };
-        assert!(product.grid(64, 1, 0).is_err());
+        assert!(product.grid(Tile::SMALL, 1, 0).is_err());
     }
 }

@@ -13,6 +13,10 @@ impl<T: Element> Layer<T> for Activation {
         ops::activate(*self, x)
     }
 
+    fn as_activation(&self) -> Option<Activation> {
+        Some(*self)
+    }
+
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
         Ok(gradient(ops::activate_backward(*self, x, dy)?))
     }

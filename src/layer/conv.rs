@@ -3,7 +3,7 @@
 use super::{ConvBuilder, Gradients, Layer, named, named_mut};
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::ops;
+use crate::ops::{self, Activation};
 use crate::problem::{ConvParams, ConvProblem};
 use crate::rules::{Rules, TransposedSize};
 use crate::shape::{Layout, check_elements};
@@ -113,6 +113,11 @@ impl<T: Element, const N: usize> Layer<T> for Conv<T, N> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let p = self.problem(&x.channels_first_shape())?;
         ops::fprop(&p, x, &self.weight, self.bias.as_ref())
+    }
+
+    fn forward_activated(&self, x: &Tensor<T>, activation: Activation) -> Result<Tensor<T>> {
+        let p = self.problem(&x.channels_first_shape())?;
+        ops::fprop_activated(&p, x, &self.weight, self.bias.as_ref(), activation)
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {
@@ -276,6 +281,11 @@ impl<T: Element, const N: usize> Layer<T> for ConvTranspose<T, N> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let p = self.problem(&x.channels_first_shape())?;
         ops::dgrad(&p, x, &self.weight, self.bias.as_ref())
+    }
+
+    fn forward_activated(&self, x: &Tensor<T>, activation: Activation) -> Result<Tensor<T>> {
+        let p = self.problem(&x.channels_first_shape())?;
+        ops::dgrad_activated(&p, x, &self.weight, self.bias.as_ref(), activation)
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {

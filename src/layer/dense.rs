@@ -4,7 +4,7 @@ use super::{Gradients, Layer, named, named_mut};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::init::{Init, Rng};
-use crate::ops;
+use crate::ops::{self, Activation};
 use crate::problem::{ConvParams, ConvProblem};
 use crate::remap::dense_layer_to_conv;
 use crate::shape::Layout;
@@ -144,6 +144,12 @@ impl<T: Element> Layer<T> for Dense<T> {
             &self.taps()?,
             self.bias.as_ref(),
         )?)
+    }
+
+    fn forward_activated(&self, x: &Tensor<T>, activation: Activation) -> Result<Tensor<T>> {
+        let (p, bias) = (self.problem(x.shape())?, self.bias.as_ref());
+        let (x, weight) = (positions(x)?, self.taps()?);
+        rows(ops::fprop_activated(&p, &x, &weight, bias, activation)?)
     }
 
     fn backward(&self, x: &Tensor<T>, dy: &Tensor<T>) -> Result<Gradients<T>> {

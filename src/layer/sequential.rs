@@ -7,6 +7,7 @@ use super::{Gradients, Layer, Mode};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::init::mix;
+use crate::ops::Activation;
 use crate::shape::Layout;
 use crate::tensor::Tensor;
 
@@ -92,11 +93,26 @@ impl<T: Element> Sequential<T> {
     pub fn record(&self, x: &Tensor<T>) -> Result<Tape<T>> {
         let mut inputs = Vec::with_capacity(self.layers.len());
         let mut output = x.clone();
-        for layer in &self.layers {
-            let next = layer.forward(&output)?;
+        while let Some(layer) = self.layers.get(inputs.len()) {
+            // max(x, 0) is positive where x is, and that is all that its gradient asks: so the
+            // backward pass of the ReLU can do with its output
+            let fused = self.activation_after(inputs.len());
+            let fused = fused.filter(|&activation| activation == Activation::Relu);
+            let next = match fused {
+                Some(activation) => layer.forward_activated(&output, activation)?,
+                None => layer.forward(&output)?,
+            };
             inputs.push(std::mem::replace(&mut output, next));
+            if fused.is_some() {
+                inputs.push(output.clone());
+            }
         }
         Ok(Tape { inputs, output })
+    }
+
+    /// The activation that layer `i + 1` is.
+    fn activation_after(&self, i: usize) -> Option<Activation> {
+        self.layers.get(i + 1)?.as_activation()
     }
 
     /// The backward pass of a recorded forward pass.
@@ -202,9 +218,12 @@ impl<T: Element> Sequential<T> {
 
 impl<T: Element> Layer<T> for Sequential<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        let mut y = x.clone();
-        for layer in &self.layers {
-            y = layer.forward(&y)?;
+        let (mut y, mut done) = (x.clone(), 0);
+        while let Some(layer) = self.layers.get(done) {
+            (y, done) = match self.activation_after(done) {
+                Some(activation) => (layer.forward_activated(&y, activation)?, done + 2),
+                None => (layer.forward(&y)?, done + 1),
+            };
         }
         Ok(y)
     }

@@ -1,6 +1,7 @@
 //! Circular convolution and correlation of tensors over the last axis in memory.
 
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -15,8 +16,7 @@ use crate::tensor::Tensor;
 /// batch and broadcast as in NumPy. `z` has the broadcast shape.
 ///
 /// # Errors
-/// [`Error::Shape`] otherwise, [`Error::Unsupported`] for tensors that are not on the CPU,
-/// [`Error::DeviceMismatch`], [`Error::OutOfMemory`].
+/// [`Error::Shape`] otherwise, [`Error::DeviceMismatch`], [`Error::OutOfMemory`].
 ///
 /// ```
 /// use ndconv::{Tensor, ops};
@@ -161,10 +161,12 @@ fn run<T: Element>(
             let out = out.on_cpu_mut("z")?;
             cpu::circular::circular(operation, geometry.dims(), operands, &pairing, out);
         }
-        device @ Device::Cuda(_) => {
-            return Err(Error::Unsupported {
-                what: format!("circular operations on {device}: move the tensors to the CPU"),
-            });
+        Device::Cuda(device) => {
+            let [a, b] = operands;
+            let operands = [a.on_cuda(&device, "x")?, b.on_cuda(&device, "y")?];
+            let length = geometry.dims().iter().product();
+            let out = out.on_cuda_mut(&device, "z")?;
+            cuda::circular::circular::<T>(&device, operation, length, &pairing, operands, out)?;
         }
     }
     Ok(out)

@@ -39,6 +39,7 @@ fn devices(seed: usize) -> Vec<Device> {
     for device in &all {
         if let Device::Cuda(device) = device {
             device.prefer(PREFERRED.get());
+            device.take_plan(NTH_PLAN.get());
             device.set_math_mode(MathMode::Tf32); // exact on small integers
         }
     }
@@ -48,6 +49,8 @@ fn devices(seed: usize) -> Vec<Device> {
 thread_local! {
     /// What convolutions of this thread's checks use where it applies.
     static PREFERRED: Cell<Option<Algorithm>> = const { Cell::new(None) };
+    /// Which plan of those that apply they take.
+    static NTH_PLAN: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Runs a check once with every algorithm for convolutions.
@@ -56,6 +59,18 @@ fn with_every_algorithm(check: impl Fn()) {
         PREFERRED.set(Some(algorithm));
         check();
     }
+    PREFERRED.set(None);
+}
+
+/// Runs a check once with every one of the first plans of tensor cores: tiles, layouts of what they
+/// read, splits of what they sum.
+fn with_every_plan(check: impl Fn()) {
+    PREFERRED.set(Some(Algorithm::TensorCore));
+    for nth in 0..12 {
+        NTH_PLAN.set(nth);
+        check();
+    }
+    NTH_PLAN.set(0);
     PREFERRED.set(None);
 }
 

@@ -1,9 +1,10 @@
 //! All passes of convolutions.
 
 use half::{bf16, f16};
-use ndconv::{ConvParams, ConvProblem, Element, Layout, Padding, PaddingMode, Write, ops};
+use ndconv::ops::{self, Activation};
+use ndconv::{ConvParams, ConvProblem, Element, Layout, Padding, PaddingMode, Write};
 
-use super::{On, every_element, integers, same, with_every_algorithm};
+use super::{On, every_element, integers, same, with_every_algorithm, with_every_plan};
 
 /// One convolution: `(batch, groups, in and out channels per group)`, then the axes.
 struct Case<const N: usize> {
@@ -184,6 +185,112 @@ fn tensor_cores_at_every_alignment() {
         check_alignments::<f16>();
         check_alignments::<bf16>();
         check_alignments::<f32>();
+        check_alignments::<f64>();
+    });
+}
+
+/// Channels first, with pixels that lie side by side under every tap, in runs of 8, 4 and 2.
+fn check_pixel_runs<T: Element>() {
+    conv(
+        (2, 1, 12, 20),
+        [4, 8],
+        [3, 1],
+        [1, 1],
+        [1, 1],
+        [(1, 1), (0, 0)],
+    )
+    .check::<T>();
+    conv(
+        (1, 2, 9, 5),
+        [5, 12],
+        [2, 1],
+        [2, 1],
+        [1, 1],
+        [(1, 0), (0, 0)],
+    )
+    .check::<T>();
+    conv((1, 1, 8, 9), [24], [3], [1], [8], [(8, 8)]).check::<T>();
+    conv((2, 1, 3, 40), [20], [2], [1], [2], [(2, 0)]).check::<T>();
+    conv((1, 1, 17, 6), [3, 10], [1, 1], [1, 1], [1, 1], [(0, 0); 2]).check::<T>();
+    // runs of one: an odd tap, an odd row, an odd stride
+    conv((1, 1, 8, 8), [16], [2], [1], [1], [(1, 0)]).check::<T>();
+    conv((1, 1, 8, 8), [3, 9], [2, 1], [1, 1], [1, 1], [(0, 0); 2]).check::<T>();
+    conv((1, 1, 8, 8), [16], [1], [3], [1], [(0, 0)]).check::<T>();
+}
+
+#[test]
+fn tensor_cores_along_pixels() {
+    with_every_algorithm(|| {
+        check_pixel_runs::<f16>();
+        check_pixel_runs::<bf16>();
+    });
+}
+
+/// First layers: taps and channels are one sum, of chunks that lie across taps.
+fn check_few_channels<T: Element>() {
+    conv((2, 1, 3, 16), [9, 8], [3, 3], [2, 2], [1, 1], [(1, 1); 2]).check::<T>();
+    conv((1, 2, 5, 9), [12], [7], [1], [2], [(3, 6)]).check::<T>();
+    conv(
+        (1, 1, 4, 24),
+        [3, 4, 5],
+        [2, 2, 3],
+        [1; 3],
+        [1; 3],
+        [(1, 0); 3],
+    )
+    .check::<T>();
+}
+
+#[test]
+fn tensor_cores_on_few_channels() {
+    with_every_algorithm(|| {
+        check_few_channels::<f16>();
+        check_few_channels::<f32>();
+        check_few_channels::<f64>();
+    });
+}
+
+/// Depthwise and nearly so: runs that end in the middle, more taps than a block sums at once, more
+/// channels than its lanes, several splits.
+fn check_depthwise<T: Element>() {
+    conv((2, 5, 1, 1), [11], [3], [1], [1], [(1, 1)]).check::<T>();
+    conv(
+        (1, 37, 1, 1),
+        [5, 6],
+        [4, 5],
+        [1, 1],
+        [1, 1],
+        [(2, 1), (2, 2)],
+    )
+    .check::<T>();
+    conv((2, 3, 1, 2), [9, 7], [3, 3], [2, 2], [1, 1], [(1, 1); 2]).check::<T>();
+    conv(
+        (1, 4, 2, 3),
+        [8, 9],
+        [3, 2],
+        [1, 1],
+        [2, 3],
+        [(2, 0), (1, 2)],
+    )
+    .check::<T>();
+    conv(
+        (1, 2, 1, 1),
+        [3, 4, 5],
+        [2, 3, 3],
+        [1, 2, 1],
+        [1; 3],
+        [(1, 1); 3],
+    )
+    .check::<T>();
+    conv((3, 2, 1, 1), [1700], [3], [1], [1], [(1, 1)]).check::<T>();
+}
+
+#[test]
+fn groups_of_few_channels_directly() {
+    with_every_algorithm(|| {
+        check_depthwise::<f32>();
+        check_depthwise::<f64>();
+        check_depthwise::<bf16>();
     });
 }
 
@@ -260,4 +367,72 @@ fn padding_modes_and_their_adjoint() {
         case.check::<f32>();
         case.check::<bf16>();
     }
+}
+
+/// More than one tile of every kind, in sums of more than one step and split.
+fn check_plans<T: Element>() {
+    conv(
+        (1, 1, 34, 36),
+        [9, 20],
+        [2, 3],
+        [1, 1],
+        [1, 1],
+        [(1, 0), (1, 1)],
+    )
+    .check::<T>();
+    conv((2, 2, 10, 66), [71], [3], [1], [1], [(1, 1)]).check::<T>();
+    conv((1, 1, 70, 72), [80], [1], [1], [1], [(0, 0)]).check::<T>();
+    conv(
+        (1, 1, 16, 8),
+        [9, 8],
+        [3, 2],
+        [2, 1],
+        [1, 1],
+        [(1, 1), (1, 0)],
+    )
+    .check::<T>();
+}
+
+#[test]
+fn every_plan_of_tensor_cores() {
+    with_every_plan(|| {
+        check_plans::<f16>();
+        check_plans::<f32>();
+    });
+}
+
+#[test]
+fn a_relu_in_the_same_pass() {
+    with_every_algorithm(|| {
+        for (seed, layout) in Layout::ALL.into_iter().enumerate() {
+            let case = conv(
+                (2, 1, 5, 9),
+                [7, 6],
+                [3, 2],
+                [2, 1],
+                [1, 1],
+                [(1, 1), (1, 0)],
+            );
+            let p = case.problem();
+            let x = integers::<f16>(&p.x_shape(), layout, 1);
+            let y = integers::<f16>(&p.y_shape(), layout, 2);
+            let w = integers::<f16>(&p.w_shape(), Layout::ChannelsFirst, 3);
+            let bias = |n| integers::<f16>(&[n], Layout::ChannelsFirst, 4);
+            let (kb, cb) = (bias(p.out_channels()), bias(p.in_channels()));
+            same("fprop", seed, 0.0, |on| {
+                let b = on.to(&kb);
+                let relu = Activation::Relu;
+                ops::fprop_activated(&p, &on.to(&x), &on.to(&w), Some(&b), relu).unwrap()
+            });
+            same("dgrad", seed, 0.0, |on| {
+                let b = on.to(&cb);
+                let relu = Activation::Relu;
+                ops::dgrad_activated(&p, &on.to(&y), &on.to(&w), Some(&b), relu).unwrap()
+            });
+            let leaky = Activation::LeakyRelu { slope: 0.5 };
+            same("fprop", seed, 0.0, |on| {
+                ops::fprop_activated(&p, &on.to(&x), &on.to(&w), None, leaky).unwrap()
+            });
+        }
+    });
 }

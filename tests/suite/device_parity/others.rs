@@ -197,3 +197,71 @@ fn check_steps<T: Element>() {
 fn optimiser_steps() {
     every_element!(check_steps);
 }
+
+/// Rows of a length, broadcast and summed as a forward pass and both gradients need it.
+fn check_circular<T: Element>(length: usize, tolerance: f64) {
+    let cf = Layout::ChannelsFirst;
+    for (seed, [x, y]) in [[3, 1], [1, 5], [4, 4]].into_iter().enumerate() {
+        let x = integers::<T>(&[x, length], cf, seed);
+        let y = integers::<T>(&[y, length], cf, seed + 1);
+        let rows = x.shape()[0].max(y.shape()[0]);
+        let dz = integers::<T>(&[rows, length], cf, seed + 2);
+        let name = |what| format!("{what} of {} {length}", T::DTYPE);
+        // cancellation leaves errors of the size of the largest sums
+        let scale = tolerance * length as f64;
+        same(&name("convolve"), seed, scale, |on| {
+            ops::circular_convolve(&on.to(&x), &on.to(&y)).unwrap()
+        });
+        same(&name("correlate"), seed, scale, |on| {
+            ops::circular_correlate(&on.to(&x), &on.to(&y)).unwrap()
+        });
+        for which in 0..2 {
+            same(&name("gradient"), seed, scale, |on| {
+                let (x, y, dz) = (&on.to(&x), &on.to(&y), &on.to(&dz));
+                let (dx, dy) = ops::circular_convolve_backward(x, y, dz).unwrap();
+                if which == 0 { dx } else { dy }
+            });
+            same(&name("gradient"), seed, scale, |on| {
+                let (x, y, dz) = (&on.to(&x), &on.to(&y), &on.to(&dz));
+                let (dx, dy) = ops::circular_correlate_backward(x, y, dz).unwrap();
+                if which == 0 { dx } else { dy }
+            });
+        }
+    }
+}
+
+#[test]
+fn circular_operations_directly() {
+    for length in [1, 2, 7, 100] {
+        check_circular::<f32>(length, 0.0);
+        check_circular::<f64>(length, 0.0);
+    }
+    check_circular::<f16>(5, 0.0);
+    check_circular::<bf16>(5, 0.0);
+    check_circular::<f32>(1100, 1e-5);
+}
+
+#[test]
+fn circular_operations_by_transforms() {
+    for length in [64, 256, 1024] {
+        check_circular::<f32>(length, 1e-5);
+    }
+    check_circular::<f64>(512, 1e-13);
+    check_circular::<f16>(64, 1e-2);
+    check_circular::<bf16>(64, 1e-1);
+}
+
+#[test]
+fn a_filter_gradient_over_many_rows_is_summed_in_splits() {
+    let cf = Layout::ChannelsFirst;
+    let (x, w) = (
+        integers::<f32>(&[150, 20], cf, 1),
+        integers::<f32>(&[20], cf, 2),
+    );
+    for seed in 0..2 {
+        same("filter gradient", seed, 0.0, |on| {
+            let (x, w) = (on.to(&x), on.to(&w));
+            ops::circular_correlate_backward(&w, &x, &x).unwrap().0
+        });
+    }
+}
