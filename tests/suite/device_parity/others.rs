@@ -232,12 +232,14 @@ fn check_circular<T: Element>(length: usize, tolerance: f64) {
 
 #[test]
 fn circular_operations_directly() {
-    for length in [1, 2, 7, 100] {
+    for length in [1, 2, 7] {
         check_circular::<f32>(length, 0.0);
         check_circular::<f64>(length, 0.0);
+        check_circular::<f16>(length, 0.0);
+        check_circular::<bf16>(length, 0.0);
     }
-    check_circular::<f16>(5, 0.0);
-    check_circular::<bf16>(5, 0.0);
+    // the CPU transforms these
+    check_circular::<f64>(100, 1e-13);
     check_circular::<f32>(1100, 1e-5);
 }
 
