@@ -4,12 +4,12 @@
 use super::args::{ConvArgs, DirectArgs, Divisor, ImageWalk, index, indices, signed_indices};
 use super::buffer::DeviceBuffer;
 use super::conv_mma;
-use super::conv_plan::{Algorithm, Plan, plan};
+use super::conv_plan::{Algorithm, Plan};
 use super::conv_task::Task;
 use super::device::CudaDevice;
 use super::kernel::Kernel;
 use super::launch::Launch;
-use super::reduce;
+use super::{reduce, tune};
 use crate::cpu::Strides;
 use crate::element::Element;
 use crate::error::Result;
@@ -44,7 +44,10 @@ pub(crate) fn run<T: Element>(
         dtype: T::DTYPE,
         layouts,
     };
-    let plan = plan(&task, &device.traits())?;
+    let run = |plan: &Plan, result: &mut DeviceBuffer| {
+        execute::<T>(device, &task, plan, inputs, result, write)
+    };
+    let plan = tune::plan(device, &task, write, result, run)?;
     execute::<T>(device, &task, &plan, inputs, result, write)
 }
 
@@ -57,16 +60,11 @@ pub(super) fn execute<T: Element>(
     result: &mut DeviceBuffer,
     write: Write,
 ) -> Result<()> {
-    let mut workspace = match plan.workspace_bytes {
-        0 => None,
-        bytes => Some(DeviceBuffer::new(device, bytes)?),
-    };
     let args = ConvArgs {
         accumulate: (write == Write::Accumulate).into(),
         ..arguments(task, plan)?
     };
-    let workspace = workspace.as_mut();
-    match (task.pass, plan.algorithm) {
+    let mut run = |workspace: Option<&mut DeviceBuffer>| match (task.pass, plan.algorithm) {
         (Pass::Wgrad, _) => wgrad_rows::<T>(device, plan, args, inputs, workspace, result, write),
         (_, Algorithm::TensorCore) => {
             conv_mma::rows::<T>(device, plan, args, inputs, workspace, result)
@@ -74,6 +72,10 @@ pub(super) fn execute<T: Element>(
         (_, Algorithm::Simt | Algorithm::Direct) => {
             rows::<T>(device, task, plan, args, inputs, result)
         }
+    };
+    match plan.workspace_bytes {
+        0 => run(None),
+        bytes => device.with_scratch(bytes, |workspace| run(Some(workspace))),
     }
 }
 

@@ -34,13 +34,15 @@ pub enum MathMode {
 }
 
 /// What the planner knows of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Traits {
     /// Compute capability, ten times: 80, 86, 90.
     pub compute: u32,
     pub math: MathMode,
     /// Taken wherever it applies.
     pub preferred: Option<Algorithm>,
+    /// Bytes that no plan may pass.
+    pub workspace_limit: Option<usize>,
 }
 
 /// How a pass runs.
@@ -139,9 +141,10 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Every sensible plan, the most promising one first; where one needs a workspace, another that
-/// needs none follows.
+/// Every sensible plan within the limit, the most promising one first. One that needs no workspace
+/// is always there.
 pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
+    let limit = traits.workspace_limit.unwrap_or(usize::MAX);
     let mut plans = Vec::new();
     for algorithm in algorithms(task, traits) {
         for tile in algorithm.tiles(task) {
@@ -150,6 +153,7 @@ pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
             }
         }
     }
+    plans.retain(|plan: &Plan| plan.workspace_bytes <= limit);
     Ok(plans)
 }
 
@@ -193,6 +197,18 @@ fn splits(task: &Task, algorithm: Algorithm, tile: u32) -> Result<Vec<Split>> {
         }
     }
     Ok(all)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan {
+            algorithm,
+            tile,
+            split,
+            ..
+        } = self;
+        write!(f, "{algorithm}, tile {tile}, {} splits", split.splits)
+    }
 }
 
 impl Plan {
@@ -270,6 +286,7 @@ mod tests {
         compute: 80,
         math: MathMode::Strict,
         preferred: None,
+        workspace_limit: None,
     };
 
     #[test]
@@ -404,6 +421,21 @@ mod tests {
             assert!(splits > 1);
             assert_eq!(bytes, 9 * 256 * 200 * splits * sum);
         }
+    }
+
+    #[test]
+    fn a_limit_takes_the_first_plan_within_it() {
+        each_task(|task| {
+            let all = plans(task, &AMPERE).unwrap();
+            for limit in all.iter().map(|p| p.workspace_bytes).chain([0, 1000]) {
+                let traits = Traits {
+                    workspace_limit: Some(limit),
+                    ..AMPERE
+                };
+                let first = all.iter().find(|p| p.workspace_bytes <= limit);
+                assert_eq!(Some(&plan(task, &traits).unwrap()), first);
+            }
+        });
     }
 
     #[test]
