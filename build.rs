@@ -32,10 +32,12 @@ fn main() {
     let sources = sources("cu");
     #[cfg(feature = "emulator")]
     build_emulator(&sources);
-    let table = match build_fatbins(&sources) {
-        Ok(modules) => render(&modules, ""),
-        Err(why) => render(&[], &why),
+    let built = build_fatbins(&sources);
+    let (modules, why_not) = match &built {
+        Ok(modules) => (modules.as_slice(), ""),
+        Err(why) => (&[][..], why.as_str()),
     };
+    let table = render(modules, why_not);
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
 }
@@ -219,8 +221,12 @@ fn run(command: &mut Command) -> String {
 
 /// The table that `src/cuda/kernel.rs` includes.
 fn render(modules: &[Module], why_not: &str) -> String {
-    let mut text =
-        format!("pub static WHY_NOT: &str = {why_not:?};\npub static MODULES: &[Module] = &[\n");
+    let mut text = format!(
+        "pub static WHY_NOT: &str = {why_not:?};\n\
+         pub static HASH: &str = \"{:016x}\";\n\
+         pub static MODULES: &[Module] = &[\n",
+        hash_of_all(modules)
+    );
     for module in modules {
         let _ = writeln!(
             text,
@@ -234,6 +240,18 @@ fn render(modules: &[Module], why_not: &str) -> String {
     }
     text.push_str("];\n");
     text
+}
+
+/// Of all sources, and of what nvcc made of them.
+fn hash_of_all(modules: &[Module]) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for source in ["cu", "cuh"].iter().flat_map(|e| sources(e)) {
+        fs::read(source).expect("a kernel file").hash(&mut hash);
+    }
+    for module in modules {
+        fs::read(&module.fatbin).expect("a fatbin").hash(&mut hash);
+    }
+    hash.finish()
 }
 
 /// What ptxas reports of every kernel and architecture, as `Compiled` values.

@@ -28,6 +28,14 @@ gan *ARGS:
 bench *ARGS:
     cargo bench --bench conv -- {{ARGS}}
 
+# the tests of the kernels under compute-sanitizer (needs a GPU)
+sanitize *ARGS:
+    scripts/sanitize.sh {{ARGS}}
+
+# dist/gpu: everything that a machine with a GPU and a driver needs to test and bench
+gpu-bundle:
+    scripts/gpu-bundle.sh
+
 # the documentation, in a browser
 doc:
     cargo doc --no-deps --open

@@ -18,4 +18,4 @@ KERNEL_BLOCKS(conv_wgrad_64_bf16, 256, 3, ConvArgs<bf16>, conv_wgrad<bf16, 64, 6
 KERNEL_BLOCKS(conv_wgrad_64_f32, 256, 3, ConvArgs<f32>, conv_wgrad<f32, 64, 64>)
 KERNEL(conv_wgrad_64_f64, 256, ConvArgs<f64>, conv_wgrad<f64, 64, 64>)
 KERNEL_BLOCKS(conv_wgrad_128_f32, 256, 1, ConvArgs<f32>, conv_wgrad<f32, 128, 128>)
-KERNEL_BLOCKS(conv_wgrad_128x32_f32, 256, 3, ConvArgs<f32>, conv_wgrad<f32, 128, 32>)
+KERNEL_BLOCKS(conv_wgrad_128x32_f32, 256, 2, ConvArgs<f32>, conv_wgrad<f32, 128, 32>)

@@ -30,7 +30,7 @@ use run::Case;
 pub use record::record;
 pub use suite::{Summary, check_all};
 #[doc(hidden)]
-pub use suite::{unlisted, verdict};
+pub use suite::{package, unlisted, verdict};
 
 /// How a case is run and how closely its results must agree.
 ///

@@ -33,8 +33,11 @@ pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod step;
+mod tune;
+mod workspace;
 
 pub(crate) use buffer::DeviceBuffer;
 pub use conv_plan::{Algorithm, MathMode};
 pub use device::{CopyTiming, CudaDevice};
 pub use kernel::{Compiled as CompiledKernel, Module as KernelModule, modules as kernel_modules};
+pub use tune::Autotune;

@@ -62,7 +62,8 @@ mod tensor;
 
 pub use axis::{Axis, PaddingMode};
 pub use cuda::{
-    Algorithm, CompiledKernel, CopyTiming, CudaDevice, KernelModule, MathMode, kernel_modules,
+    Algorithm, Autotune, CompiledKernel, CopyTiming, CudaDevice, KernelModule, MathMode,
+    kernel_modules,
 };
 pub use device::Device;
 pub use element::{Accumulator, DType, Element};

@@ -99,7 +99,7 @@ pub fn check_all(path: impl AsRef<Path>, device: &Device, options: &Options) -> 
 
 /// What a test of [`cases!`](crate::cases) says when it fails.
 #[doc(hidden)]
-pub fn verdict(path: &str, device: &Device, options: &Options) -> Result<(), String> {
+pub fn verdict(path: &Path, device: &Device, options: &Options) -> Result<(), String> {
     match check_all(path, device, options) {
         Ok(summary) if summary.is_success() => Ok(()),
         Ok(summary) => Err(format!("\n{summary}")),
@@ -107,10 +107,24 @@ pub fn verdict(path: &str, device: &Device, options: &Options) -> Result<(), Str
     }
 }
 
+/// The folder of a package that was built in the folder `built`. Where that is gone, because the
+/// built tests were taken to another machine, it is `NDCONV_ROOT` or else the current folder.
+#[doc(hidden)]
+pub fn package(built: &str) -> PathBuf {
+    let built = PathBuf::from(built);
+    if built.is_dir() {
+        return built;
+    }
+    match std::env::var_os("NDCONV_ROOT") {
+        Some(root) => root.into(),
+        None => std::env::current_dir().unwrap_or_default(),
+    }
+}
+
 /// The cases of a folder that are not among these names: paths from the folder, without the
 /// extension.
 #[doc(hidden)]
-pub fn unlisted(folder: &str, names: &[&str]) -> Result<(), String> {
+pub fn unlisted(folder: &Path, names: &[&str]) -> Result<(), String> {
     let name = |file: &PathBuf| {
         let inside = file.strip_prefix(folder).unwrap_or(file);
         inside
@@ -127,7 +141,8 @@ pub fn unlisted(folder: &str, names: &[&str]) -> Result<(), String> {
     match missing.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "{folder} has cases without a test: {}",
+            "{} has cases without a test: {}",
+            folder.display(),
             missing.join(", ")
         )),
     }
@@ -200,9 +215,9 @@ macro_rules! cases {
 
             #[test]
             fn every_case_is_listed() {
-                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder);
+                let folder = $crate::case::package(env!("CARGO_MANIFEST_DIR")).join($folder);
                 let names = [$($crate::cases!(@file $name $(= $file)?)),*];
-                if let Err(missing) = $crate::case::unlisted(folder, &names) {
+                if let Err(missing) = $crate::case::unlisted(&folder, &names) {
                     panic!("{missing}");
                 }
             }
@@ -214,10 +229,10 @@ macro_rules! cases {
         $crate::cases!(@check $file, $folder; $($device)?; $($options)?)
     };
     (@check $file:expr, $folder:literal; $($device:expr)?; $($options:expr)?) => {
-        let mut path = concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder).to_string();
+        let mut path = $crate::case::package(env!("CARGO_MANIFEST_DIR")).join($folder);
         let file: &str = $file;
         if !file.is_empty() {
-            path += &format!("/{file}.safetensors");
+            path.push(format!("{file}.safetensors"));
         }
         #[allow(unused_variables)]
         let device = $crate::Device::Cpu;

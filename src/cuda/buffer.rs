@@ -3,7 +3,7 @@
 use super::device::CudaDevice;
 use super::launch::{Memory, bytes_of, bytes_of_mut};
 use crate::element::Element;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A piece of device memory.
 #[derive(Debug)]
@@ -15,11 +15,46 @@ pub(crate) struct DeviceBuffer {
 
 impl DeviceBuffer {
     pub(super) fn new(device: &CudaDevice, bytes: usize) -> Result<Self> {
-        Ok(DeviceBuffer {
+        let backend = device.backend();
+        let memory = match backend.allocate(bytes) {
+            Err(Error::OutOfMemory { .. }) => {
+                device.trim_workspace()?;
+                backend.allocate(bytes)?
+            }
+            other => other?,
+        };
+        Ok(Self::of(device, memory, bytes))
+    }
+
+    /// The first bytes of memory that somebody used before.
+    pub(super) fn reuse(device: &CudaDevice, mut memory: Memory, bytes: usize) -> Self {
+        memory.shrink(bytes);
+        Self::of(device, memory, bytes)
+    }
+
+    fn of(device: &CudaDevice, memory: Memory, bytes: usize) -> Self {
+        DeviceBuffer {
             device: device.clone(),
-            memory: device.backend().allocate(bytes)?,
+            memory,
             bytes,
+        }
+    }
+
+    pub(super) fn into_memory(self) -> Memory {
+        self.memory
+    }
+
+    /// Bytes of so many elements.
+    pub(super) fn bytes_for<T: Element>(elements: usize) -> Result<usize> {
+        let bytes = elements.checked_mul(size_of::<T>());
+        bytes.ok_or_else(|| Error::TooLarge {
+            what: "a device buffer".into(),
+            size: elements.to_string(),
         })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn upload<T: Element>(device: &CudaDevice, data: &[T]) -> Result<Self> {

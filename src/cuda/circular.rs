@@ -47,7 +47,10 @@ pub(crate) fn circular<T: Element>(
     let all = outputs * length;
     let mut partial = match split.splits {
         1 => None,
-        splits => Some(device.uninitialised::<T::Acc>(all.saturating_mul(splits as usize))?),
+        splits => {
+            let elements = all.saturating_mul(splits as usize);
+            Some(device.scratch(DeviceBuffer::bytes_for::<T::Acc>(elements)?)?)
+        }
     };
     let mut launch = Launch::new(device);
     let args = CircularArgs {
@@ -57,7 +60,7 @@ pub(crate) fn circular<T: Element>(
             Some(_) => Address::NULL,
             None => launch.write(z)?,
         },
-        partial: launch.write_optional(partial.as_mut())?,
+        partial: launch.write_optional(partial.as_deref_mut())?,
         starts: launch.read(&starts)?,
         pairs: launch.read(&pairs)?,
         length: index("the length", length)? as u32,

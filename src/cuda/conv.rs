@@ -6,13 +6,12 @@ use super::args::{
 };
 use super::buffer::DeviceBuffer;
 use super::conv_mma;
-use super::conv_plan::{Algorithm, DIRECT_RUN, Plan, Workspace, plan};
+use super::conv_plan::{Algorithm, DIRECT_RUN, Plan, Workspace};
 use super::conv_task::Task;
 use super::device::CudaDevice;
 use super::kernel::Kernel;
 use super::launch::Launch;
-use super::pad;
-use super::reduce;
+use super::{pad, reduce, tune};
 use crate::cpu::Strides;
 use crate::element::Element;
 use crate::error::Result;
@@ -49,7 +48,10 @@ pub(crate) fn run<T: Element>(
         dtype: T::DTYPE,
         layouts,
     };
-    let plan = plan(&task, &device.traits())?;
+    let run = |plan: &Plan, result: &mut DeviceBuffer| {
+        execute::<T>(device, &task, plan, inputs, result, write)
+    };
+    let plan = tune::plan(device, &task, write, result, run)?;
     execute::<T>(device, &task, &plan, inputs, result, write)
 }
 
@@ -69,7 +71,7 @@ pub(super) fn execute<T: Element>(
     };
     let room = |bytes| match bytes {
         0 => Ok(None),
-        bytes => DeviceBuffer::new(device, bytes).map(Some),
+        bytes => device.scratch(bytes).map(Some),
     };
     let Workspace {
         packed,
@@ -93,7 +95,8 @@ pub(super) fn execute<T: Element>(
         rearrange(&y, inputs.other, other)?;
         inputs.other = other;
     }
-    let (packed, partial) = (packed.as_mut(), partial.as_mut());
+    let packed = packed.as_deref_mut();
+    let partial = partial.as_deref_mut();
     match (task.pass, plan.algorithm) {
         (Pass::Wgrad, _) => wgrad::<T>(device, task, plan, args, inputs, partial, result, write),
         (_, Algorithm::TensorCore) => {

@@ -12,8 +12,8 @@ use super::plan;
 use crate::element::Element;
 use crate::error::Result;
 
-/// fprop and dgrad; `args` lacks the addresses, and `packed`, the workspace, takes the weight unless
-/// it lies as it should.
+/// fprop and dgrad; `args` lacks the addresses, and `packed`, the workspace, takes the weight
+/// unless it lies as it should.
 pub(super) fn rows<T: Element>(
     device: &CudaDevice,
     task: &Task,

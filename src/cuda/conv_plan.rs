@@ -37,7 +37,7 @@ pub enum MathMode {
 }
 
 /// What the planner knows of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Traits {
     /// Compute capability, ten times: 80, 86, 90.
     pub compute: u32,
@@ -46,6 +46,8 @@ pub(super) struct Traits {
     pub preferred: Option<Algorithm>,
     /// Which of the plans is taken, counted around: 0 but in tests, which want to run them all.
     pub nth: usize,
+    /// Bytes that no plan may pass.
+    pub workspace_limit: Option<usize>,
 }
 
 /// How a pass runs.
@@ -204,9 +206,10 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Every sensible plan, the most promising one first; where one needs a workspace, another that
-/// needs none follows.
+/// Every sensible plan within the limit, the most promising one first. One that needs no workspace
+/// is always there.
 pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
+    let limit = traits.workspace_limit.unwrap_or(usize::MAX);
     let mut plans = Vec::new();
     for algorithm in algorithms(task, traits) {
         for tile in algorithm.tiles(task) {
@@ -217,6 +220,7 @@ pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
             }
         }
     }
+    plans.retain(|plan: &Plan| plan.workspace.total() <= limit);
     Ok(plans)
 }
 
@@ -265,6 +269,24 @@ fn splits(task: &Task, algorithm: Algorithm, tile: Tile) -> Result<Vec<Split>> {
         }
     }
     Ok(all)
+}
+
+/// What tells a plan from the others of its task.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan {
+            algorithm,
+            tile,
+            split,
+            activation,
+            ..
+        } = self;
+        write!(
+            f,
+            "{algorithm}, tile {tile}, {activation}, {} splits",
+            split.splits
+        )
+    }
 }
 
 impl Plan {
@@ -416,10 +438,11 @@ mod tests {
         math: MathMode::Strict,
         preferred: None,
         nth: 0,
+        workspace_limit: None,
     };
 
     #[test]
-    fn tensor_cores_take_16_bits_and_tf32_when_asked_for() {
+    fn tensor_cores_take_what_they_are_fast_at() {
         let p = problem(8, [64, 64], 28, 3);
         let chosen = |dtype, traits: Traits| {
             let of = |pass| {
@@ -444,7 +467,13 @@ mod tests {
         }
         assert_eq!(chosen(DType::F32, AMPERE), Algorithm::Simt);
         assert_eq!(chosen(DType::F32, tf32), Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F64, tf32), Algorithm::Simt);
+        assert_eq!(chosen(DType::F64, AMPERE), Algorithm::TensorCore);
+        // f64 squares are there, but slow
+        let ada = Traits {
+            compute: 89,
+            ..AMPERE
+        };
+        assert_eq!(chosen(DType::F64, ada), Algorithm::Simt);
     }
 
     #[test]
@@ -553,6 +582,21 @@ mod tests {
             assert!(splits > 1);
             assert_eq!(bytes, 9 * 256 * 200 * splits * sum);
         }
+    }
+
+    #[test]
+    fn a_limit_takes_the_first_plan_within_it() {
+        each_task(|task| {
+            let all = plans(task, &AMPERE).unwrap();
+            for limit in all.iter().map(|p| p.workspace.total()).chain([0, 1000]) {
+                let traits = Traits {
+                    workspace_limit: Some(limit),
+                    ..AMPERE
+                };
+                let first = all.iter().find(|p| p.workspace.total() <= limit);
+                assert_eq!(Some(&plan(task, &traits).unwrap()), first);
+            }
+        });
     }
 
     #[test]

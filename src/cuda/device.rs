@@ -12,8 +12,10 @@ use super::launch::Backend;
 use super::launch::Driver;
 #[cfg(feature = "emulator")]
 use super::launch::Emulator;
+use super::tune::Tuner;
+use super::workspace::Pool;
 use crate::element::Element;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// When the emulator carries out an asynchronous copy: each timing hides the bugs that the other
 /// one shows.
@@ -32,8 +34,10 @@ pub struct CudaDevice(Arc<Inner>);
 
 struct Inner {
     name: String,
+    pool: Pool,
     backend: Backend,
     wishes: Mutex<Wishes>,
+    tuner: Tuner,
 }
 
 /// What the user of a device asks of the planner.
@@ -42,6 +46,7 @@ struct Wishes {
     math: MathMode,
     preferred: Option<Algorithm>,
     nth_plan: usize,
+    workspace_limit: Option<usize>,
 }
 
 impl CudaDevice {
@@ -66,14 +71,14 @@ impl CudaDevice {
     #[cfg(not(feature = "cuda"))]
     pub(crate) fn open(ordinal: usize) -> Result<Self> {
         let why = format!("the feature `cuda` is off, so cuda:{ordinal} cannot be opened");
-        Err(Error::KernelsNotBuilt { why })
+        Err(crate::Error::KernelsNotBuilt { why })
     }
 
     /// The GPU of a stream that the caller shares with other code; everything runs on that stream.
     ///
     /// # Errors
-    /// [`Error::KernelsNotBuilt`] when the crate was built without kernels, [`Error::Cuda`] for
-    /// what the driver reports.
+    /// [`Error::KernelsNotBuilt`](crate::Error::KernelsNotBuilt) when the crate was built without
+    /// kernels, [`Error::Cuda`](crate::Error::Cuda) for what the driver reports.
     #[cfg(feature = "cuda")]
     pub fn from_stream(stream: Arc<cudarc::driver::CudaStream>) -> Result<Self> {
         kernel::check_built()?;
@@ -87,7 +92,7 @@ impl CudaDevice {
     /// An emulator that schedules warps as `seed` decides and copies as `timing` says.
     ///
     /// # Errors
-    /// [`Error::KernelsNotBuilt`] without the feature `emulator`.
+    /// [`Error::KernelsNotBuilt`](crate::Error::KernelsNotBuilt) without the feature `emulator`.
     #[cfg_attr(
         not(feature = "emulator"),
         expect(unused_variables, reason = "the other build's")
@@ -99,7 +104,7 @@ impl CudaDevice {
             Backend::Emulator(Emulator::new(seed, timing)),
         ));
         #[cfg(not(feature = "emulator"))]
-        Err(Error::KernelsNotBuilt {
+        Err(crate::Error::KernelsNotBuilt {
             why: "the feature `emulator` is off".into(),
         })
     }
@@ -118,8 +123,10 @@ impl CudaDevice {
     fn with_backend(name: String, backend: Backend) -> Self {
         CudaDevice(Arc::new(Inner {
             name,
+            pool: Pool::default(),
             backend,
             wishes: Mutex::default(),
+            tuner: Tuner::default(),
         }))
     }
 
@@ -164,6 +171,47 @@ impl CudaDevice {
         self.wishes().nth_plan = nth;
     }
 
+    /// From now on no convolution takes more than so many bytes of workspace beside its operands,
+    /// in every clone of this device: one whose plan needs more runs by the next plan that does
+    /// not, even against [`prefer`](CudaDevice::prefer). `None`, as in the beginning, is no limit.
+    ///
+    /// The limit is that of an operation; pieces are kept for later ones, see
+    /// [`trim_workspace`](CudaDevice::trim_workspace). Sums of a weight gradient are taken in
+    /// another order when they are cut differently, so that its last bits may change.
+    ///
+    /// ```
+    /// use ndconv::{CopyTiming, CudaDevice};
+    /// # if let Ok(device) = CudaDevice::emulator(0, CopyTiming::Eager) {
+    /// device.set_workspace_limit(Some(64 << 20));
+    /// assert_eq!(device.workspace_limit(), Some(64 << 20));
+    /// # }
+    /// ```
+    pub fn set_workspace_limit(&self, bytes: Option<usize>) {
+        self.wishes().workspace_limit = bytes;
+    }
+
+    /// Bytes of workspace that a convolution may take at most.
+    pub fn workspace_limit(&self) -> Option<usize> {
+        self.wishes().workspace_limit
+    }
+
+    /// From now on an emulator has so many bytes of memory; what is allocated already stays.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) on a GPU.
+    #[doc(hidden)]
+    pub fn set_emulated_memory(&self, bytes: Option<usize>) -> Result<()> {
+        self.backend().set_emulated_memory(bytes)
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub(super) fn tuner(&self) -> &Tuner {
+        &self.0.tuner
+    }
+
     fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.0.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,26 +223,21 @@ impl CudaDevice {
             math: wishes.math,
             preferred: wishes.preferred,
             nth: wishes.nth_plan,
+            workspace_limit: wishes.workspace_limit,
         }
     }
 
     /// Waits until everything asked for so far has been done.
     ///
     /// # Errors
-    /// [`Error::Cuda`] for what went wrong meanwhile.
+    /// [`Error::Cuda`](crate::Error::Cuda) for what went wrong meanwhile.
     pub fn synchronize(&self) -> Result<()> {
         self.backend().synchronize()
     }
 
     /// Room for so many elements, whose values do not matter.
     pub(crate) fn uninitialised<T: Element>(&self, elements: usize) -> Result<DeviceBuffer> {
-        let requested = elements
-            .checked_mul(size_of::<T>())
-            .ok_or_else(|| Error::TooLarge {
-                what: "a device buffer".into(),
-                size: elements.to_string(),
-            })?;
-        DeviceBuffer::new(self, requested)
+        DeviceBuffer::new(self, DeviceBuffer::bytes_for::<T>(elements)?)
     }
 }
 

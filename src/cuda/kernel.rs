@@ -35,6 +35,11 @@ mod built {
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 }
 
+/// A hash of the sources of all kernels and of every fat binary of this build.
+pub(super) fn hash() -> &'static str {
+    built::HASH
+}
+
 /// Every module of this build; empty when there was no nvcc.
 pub fn modules() -> &'static [Module] {
     built::MODULES
@@ -62,14 +67,14 @@ pub(super) fn image(module: &str) -> Result<&'static [u8]> {
 }
 
 /// A kernel of a file: `module_name_instance`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kernel {
     pub module: &'static str,
     pub name: &'static str,
     instance: Instance,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Instance {
     One,
     Element(DType),
@@ -112,7 +117,7 @@ impl Kernel {
 
     /// Runs it; `launch` holds the buffers whose addresses are in `args`.
     pub fn run<A: Arguments>(&self, launch: Launch, grid: Grid, args: &A) -> Result<()> {
-        launch.run(self.module, &self.symbol(), grid, args)
+        launch.run(*self, grid, args)
     }
 
     /// The one place where symbols are spelled.

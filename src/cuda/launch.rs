@@ -14,8 +14,11 @@ pub(super) use emulator::Emulator;
 #[cfg(all(test, feature = "emulator"))]
 pub(super) use emulator::symbols;
 
+use std::time::Duration;
+
 use super::buffer::DeviceBuffer;
 use super::device::CudaDevice;
+use super::kernel::Kernel;
 use crate::element::Element;
 use crate::error::{Error, Result};
 
@@ -34,6 +37,37 @@ pub(super) enum Memory {
     Driver(driver::Memory),
     #[cfg(feature = "emulator")]
     Emulator(emulator::Memory),
+}
+
+/// A moment between two launches.
+pub(super) enum Mark {
+    #[cfg(feature = "cuda")]
+    Driver(driver::Mark),
+    #[cfg(feature = "emulator")]
+    Emulator(std::time::Instant),
+}
+
+impl Memory {
+    /// Bytes that it has room for.
+    pub fn capacity(&self) -> usize {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Memory::Driver(ref memory) => memory.capacity(),
+            #[cfg(feature = "emulator")]
+            Memory::Emulator(ref memory) => memory.capacity(),
+        }
+    }
+
+    /// Its first bytes become the memory of somebody else, for whom the content does not matter.
+    pub fn shrink(&mut self, bytes: usize) {
+        match *self {
+            // kernels keep inside of what they were told; nothing checks them here
+            #[cfg(feature = "cuda")]
+            Memory::Driver(_) => {}
+            #[cfg(feature = "emulator")]
+            Memory::Emulator(ref mut memory) => memory.renew(bytes),
+        }
+    }
 }
 
 /// An address on the device, as argument structs hold it; 0 is null.
@@ -104,7 +138,7 @@ impl<'a> Launch<'a> {
     pub fn new(device: &'a CudaDevice) -> Self {
         Launch {
             device,
-            operands: Vec::new(),
+            operands: Vec::with_capacity(6),
         }
     }
 
@@ -164,18 +198,9 @@ impl<'a> Launch<'a> {
         buffer.map_or(Ok(Address::NULL), |b| self.write(b))
     }
 
-    /// Runs the kernel `symbol` of the file `module`.
-    pub fn run<A: Arguments>(self, module: &str, symbol: &str, grid: Grid, args: &A) -> Result<()> {
-        match *self.device.backend() {
-            #[cfg(feature = "cuda")]
-            Backend::Driver(ref driver) => {
-                driver.launch(module, symbol, grid, args, &self.operands)
-            }
-            #[cfg(feature = "emulator")]
-            Backend::Emulator(ref emulator) => {
-                emulator.launch(module, symbol, grid, args, &self.operands)
-            }
-        }
+    /// Runs a kernel with these arguments.
+    pub fn run<A: Arguments>(self, kernel: Kernel, grid: Grid, args: &A) -> Result<()> {
+        on_backend!(self.device.backend(), it => it.launch(kernel, grid, args, &self.operands))
     }
 }
 
@@ -191,7 +216,22 @@ impl Backend {
             #[cfg(feature = "cuda")]
             Backend::Driver(ref driver) => driver.allocate(bytes).map(Memory::Driver),
             #[cfg(feature = "emulator")]
-            Backend::Emulator(_) => emulator::Memory::new(bytes).map(Memory::Emulator),
+            Backend::Emulator(ref emulator) => emulator.allocate(bytes).map(Memory::Emulator),
+        }
+    }
+
+    /// How many bytes an emulator has.
+    pub fn set_emulated_memory(&self, bytes: Option<usize>) -> Result<()> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Backend::Driver(_) => Err(Error::Unsupported {
+                what: "a GPU whose memory is of another size".into(),
+            }),
+            #[cfg(feature = "emulator")]
+            Backend::Emulator(ref emulator) => {
+                emulator.set_memory(bytes);
+                Ok(())
+            }
         }
     }
 
@@ -244,6 +284,36 @@ impl Backend {
                 to.bytes_mut(bytes).copy_from_slice(from.bytes(bytes));
                 Ok(())
             }
+            _ => Err(foreign()),
+        }
+    }
+
+    /// What kind of GPU and of driver it is.
+    pub fn identity(&self) -> &str {
+        on_backend!(self, backend => backend.identity())
+    }
+
+    /// Now, in the order of what is asked for.
+    pub fn mark(&self) -> Result<Mark> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Backend::Driver(ref driver) => driver.mark().map(Mark::Driver),
+            #[cfg(feature = "emulator")]
+            Backend::Emulator(_) => Ok(Mark::Emulator(std::time::Instant::now())),
+        }
+    }
+
+    /// From one mark to another; waits for that.
+    #[allow(
+        unreachable_patterns,
+        reason = "with one back end its marks are the only kind"
+    )]
+    pub fn elapsed(&self, start: Mark, end: Mark) -> Result<Duration> {
+        match (start, end) {
+            #[cfg(feature = "cuda")]
+            (Mark::Driver(start), Mark::Driver(end)) => driver::elapsed(&start, &end),
+            #[cfg(feature = "emulator")]
+            (Mark::Emulator(start), Mark::Emulator(end)) => Ok(end.duration_since(start)),
             _ => Err(foreign()),
         }
     }

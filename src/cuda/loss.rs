@@ -33,24 +33,25 @@ pub(crate) fn pairs<T: Element>(
     let mut grid = plan::elementwise(length);
     grid.blocks[0] = grid.blocks[0].min(BLOCKS);
     grid.shared_bytes = SHARED_BYTES;
-    let mut partial = device.uninitialised::<f64>(grid.blocks[0] as usize)?;
     let (kind, factor) = match kind {
         Pairs::SquaredError => (0, 2.0),
         Pairs::BinaryCrossEntropy => (1, 1.0),
     };
-    let mut launch = Launch::new(device);
-    let args = PairArgs {
-        x: launch.read(x)?,
-        target: launch.read(target)?,
-        gradient: launch.write(gradient)?,
-        partial: launch.write(&mut partial)?,
-        length: length as i64,
-        scale: factor / length as f64,
-        kind,
-        reserved: 0,
-    };
-    Kernel::element::<T>("loss", "pairs").run(launch, grid, &args)?;
-    total(device, &partial, grid.blocks[0], length)
+    device.with_elements::<f64, _>(grid.blocks[0] as usize, |partial| {
+        let mut launch = Launch::new(device);
+        let args = PairArgs {
+            x: launch.read(x)?,
+            target: launch.read(target)?,
+            gradient: launch.write(gradient)?,
+            partial: launch.write(partial)?,
+            length: length as i64,
+            scale: factor / length as f64,
+            kind,
+            reserved: 0,
+        };
+        Kernel::element::<T>("loss", "pairs").run(launch, grid, &args)?;
+        total(device, partial, grid.blocks[0], length)
+    })
 }
 
 /// Mean cross-entropy of rows of `classes` logits; `gradient` is that of the mean.
@@ -70,18 +71,19 @@ pub(crate) fn classes<T: Element>(
     let mut grid = row_grid(targets.len(), 1);
     grid.blocks[0] = grid.blocks[0].min(BLOCKS);
     grid.shared_bytes = SHARED_BYTES;
-    let mut partial = device.uninitialised::<f64>(grid.blocks[0] as usize)?;
-    let mut launch = Launch::new(device);
-    let args = ClassArgs {
-        x: launch.read(x)?,
-        gradient: launch.write(gradient)?,
-        targets: launch.read(&targets_there)?,
-        partial: launch.write(&mut partial)?,
-        batch: targets.len() as i64,
-        classes: classes as i64,
-    };
-    Kernel::element::<T>("loss", "classes").run(launch, grid, &args)?;
-    total(device, &partial, grid.blocks[0], targets.len())
+    device.with_elements::<f64, _>(grid.blocks[0] as usize, |partial| {
+        let mut launch = Launch::new(device);
+        let args = ClassArgs {
+            x: launch.read(x)?,
+            gradient: launch.write(gradient)?,
+            targets: launch.read(&targets_there)?,
+            partial: launch.write(partial)?,
+            batch: targets.len() as i64,
+            classes: classes as i64,
+        };
+        Kernel::element::<T>("loss", "classes").run(launch, grid, &args)?;
+        total(device, partial, grid.blocks[0], targets.len())
+    })
 }
 
 fn total(device: &CudaDevice, partial: &DeviceBuffer, blocks: u32, terms: usize) -> Result<f64> {

@@ -51,11 +51,12 @@ pub(crate) fn channel_sums<T: Element>(
     };
     let blocks = channels.div_ceil(lanes);
     let split = Split::new(batch * pixels, blocks, 2048)?;
-    let mut partial = device.uninitialised::<T::Acc>(channels * split.splits as usize)?;
-    let mut launch = Launch::new(device);
+    let grid = Grid {
+        blocks: [index("channels", blocks)? as u32, split.splits],
+        threads: THREADS,
+        shared_bytes: THREADS as usize * size_of::<T::Acc>(),
+    };
     let args = ChannelsArgs {
-        dy: launch.read(dy)?,
-        partial: launch.write(&mut partial)?,
         batch_stride: (channels * pixels) as i64,
         channel_stride: channel_stride as i64,
         pixel_stride: pixel_stride as i64,
@@ -65,19 +66,17 @@ pub(crate) fn channel_sums<T: Element>(
         lanes: lanes as u32,
         splits: split.splits,
         split_length: split.length,
+        ..ChannelsArgs::default()
     };
-    let grid = Grid {
-        blocks: [index("channels", blocks)? as u32, split.splits],
-        threads: THREADS,
-        shared_bytes: THREADS as usize * size_of::<T::Acc>(),
-    };
-    Kernel::element::<T>("reduce", "channels").run(launch, grid, &args)?;
-    splits::<T>(
-        device,
-        &partial,
-        split.splits,
-        channels,
-        sums,
-        Write::Overwrite,
-    )
+    let copies = split.splits;
+    device.with_elements::<T::Acc, _>(channels * copies as usize, |partial| {
+        let mut launch = Launch::new(device);
+        let args = ChannelsArgs {
+            dy: launch.read(dy)?,
+            partial: launch.write(partial)?,
+            ..args
+        };
+        Kernel::element::<T>("reduce", "channels").run(launch, grid, &args)?;
+        splits::<T>(device, partial, copies, channels, sums, Write::Overwrite)
+    })
 }

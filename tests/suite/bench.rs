@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::cases::scratch;
 use crate::cli::ndconv;
 
@@ -116,4 +118,51 @@ fn lists_of_layers() {
         );
         assert!(run.err.contains(hint), "{}", run.err);
     }
+}
+
+#[test]
+fn plans_of_a_device_are_tried_and_results_saved() {
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (saved, cache) = (path("saved.json"), path("cache.json"));
+    let tuned = format!("--autotune={cache}");
+    let layer = "conv2d n=1 c=16 k=16 size=4 kernel=3 pad=1";
+    let common = [
+        "bench",
+        "--layer",
+        layer,
+        "--repeats",
+        "1",
+        "--budget",
+        "0.001",
+    ];
+    let device = ["--device", "emulator", "--tf32", &tuned, "--save", &saved];
+    let run = ndconv(&[&common[..], &device].concat());
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let json =
+        |path: &str| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
+    assert_eq!(json(&saved)["results"].as_array().unwrap().len(), 3);
+    let environments = json(&cache)["environments"].clone();
+    let questions = environments.as_object().unwrap().values();
+    let questions: Vec<_> = questions
+        .flat_map(|q| q.as_object().unwrap().keys())
+        .collect();
+    assert!(questions.iter().all(|q| q.contains("Tf32")));
+    assert!(
+        questions.iter().filter(|q| q.contains("c=16 k=16")).count() >= 3,
+        "{questions:?}"
+    );
+
+    fs::write(&cache, "[]").unwrap();
+    let run = ndconv(&[&common[..], &device].concat());
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(
+        run.err.contains("warning: the autotune cache is ignored"),
+        "{}",
+        run.err
+    );
+    assert_eq!(fs::read_to_string(&cache).unwrap(), "[]");
+    let run = ndconv(&[&common[..], &["--tf32"]].concat());
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("--device cuda"), "{}", run.err);
 }

@@ -17,7 +17,9 @@ ndconv::cases! {
     options: Options { dtype: Some(DType::F32), ..Options::default() },
 }
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cases");
+fn golden_cases() -> PathBuf {
+    crate::root().join("tests/golden/cases")
+}
 
 /// A file of its own for each test.
 pub fn scratch() -> tempfile::TempDir {
@@ -85,7 +87,7 @@ pub fn plant(bytes: &mut [u8], tensor: &str, seed: usize) -> Option<Vec<usize>> 
 fn planted_errors_are_found_where_they_are_in_the_file() {
     let folder = scratch();
     let mut planted = 0;
-    for (number, golden) in case::find(GOLDEN)
+    for (number, golden) in case::find(golden_cases())
         .expect("the golden cases")
         .iter()
         .enumerate()
@@ -137,7 +139,7 @@ fn recorded_cases_pass_and_keep_their_inputs() {
         "torch_conv1d_groups",
         "integer_conv2d_bf16",
     ] {
-        let files = case::find(GOLDEN).expect("the golden cases");
+        let files = case::find(golden_cases()).expect("the golden cases");
         let stem = |f: &&PathBuf| {
             f.file_stem()
                 .is_some_and(|s| s.to_string_lossy().starts_with(name))

@@ -27,10 +27,10 @@ impl Run {
 }
 
 pub fn ndconv<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_ndconv"))
+    let output = Command::new(crate::program())
         .args(arguments)
         .env_remove("NO_COLOR")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(crate::root())
         .output()
         .expect("the program starts");
     Run {
@@ -44,7 +44,7 @@ const KERAS: &str = "tests/golden/cases/keras_conv_transpose1d_same_dilation.saf
 
 /// A golden case with a wrong expectation; returns the file and the index.
 fn planted(folder: &Path, golden: &str, tensor: &str) -> (String, Vec<usize>) {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(golden);
+    let golden = crate::root().join(golden);
     let mut bytes = fs::read(golden).expect("a golden case");
     let index = plant(&mut bytes, tensor, 7919).expect("the tensor is there");
     let file = folder.join("planted.safetensors");
@@ -213,7 +213,7 @@ fn devices_completions_and_manual() {
 
 #[test]
 fn a_reader_that_leaves_is_no_error() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ndconv"))
+    let mut child = Command::new(crate::program())
         .args(["completions", "bash"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -294,7 +294,7 @@ fn promises_cost_no_memory() {
     for file in files {
         let output = Command::new("sh")
             .args(["-c", "ulimit -v 600000; exec \"$0\" check \"$1\""])
-            .arg(env!("CARGO_BIN_EXE_ndconv"))
+            .arg(crate::program())
             .arg(&file)
             .env("RAYON_NUM_THREADS", "1")
             .output()

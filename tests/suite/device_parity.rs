@@ -2,7 +2,9 @@
 //! the CPU: to the bit on integers and where no function is approximated.
 
 mod convolution;
+mod memory;
 mod others;
+mod tuning;
 
 use std::cell::Cell;
 use std::sync::OnceLock;

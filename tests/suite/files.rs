@@ -6,9 +6,7 @@ use ndconv::io::{Archive, Entry, Format, StoredTensor, Writer};
 use ndconv::{Error, Result};
 
 pub fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/files")
-        .join(name)
+    crate::root().join("tests/files").join(name)
 }
 
 fn open(name: &str) -> Archive {

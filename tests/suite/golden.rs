@@ -8,7 +8,7 @@ use ndconv::{DType, Device};
 use rstest::rstest;
 
 fn cases() -> Vec<PathBuf> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cases");
+    let folder = crate::root().join("tests/golden/cases");
     let files = case::find(folder).expect("the golden cases are part of the repository");
     assert!(files.len() > 300, "only {} golden cases", files.len());
     files

@@ -260,11 +260,7 @@ fn onnx_models_with_wrong_lengths() {
 
 #[test]
 fn hdf5_that_refers_to_itself() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/files/layouts_earliest.h5"
-    );
-    let bytes = std::fs::read(path).unwrap();
+    let bytes = std::fs::read(file("layouts_earliest.h5")).unwrap();
     // every symbol table entry of the group `types` leads to the root group
     let root = u64::from_le_bytes(bytes[64..72].try_into().unwrap());
     let mut looped = bytes.clone();
@@ -291,7 +287,7 @@ fn files_of_no_known_format() {
     let missing = Archive::open("/nonexistent/model.npz").unwrap_err();
     assert!(matches!(missing, Error::Io { .. }));
     assert!(matches!(
-        Archive::open(env!("CARGO_MANIFEST_DIR")),
+        Archive::open(crate::root()),
         Err(Error::Io { .. })
     ));
 }

@@ -45,3 +45,20 @@ mod shape_table;
 mod signal;
 mod tensors;
 mod training;
+
+use std::path::PathBuf;
+
+/// The folder of the repository, or of a bundle of its tests.
+fn root() -> PathBuf {
+    ndconv::case::package(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The command line program.
+#[cfg(feature = "cli")]
+fn program() -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_ndconv"));
+    match built.is_file() {
+        true => built,
+        false => root().join("bin/ndconv"),
+    }
+}

@@ -10,7 +10,7 @@ use ndconv::{DType, Layout};
 use crate::files::{file, ramp};
 
 fn ndconv(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ndconv"));
+    let mut command = Command::new(crate::program());
     command.args(arguments).output().unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ndconv::{DType, Device, Layout};
+use ndconv::{Autotune, DType, Device, Layout, MathMode};
 use serde_json::{Value, json};
 
 pub use ceilings::Ceilings;
@@ -78,6 +78,16 @@ pub struct Args {
     /// Write a page with a roofline plot and the table.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Write what --json prints to a file as well.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Let f32 run on tensor cores of a GPU, with factors rounded to TF32.
+    #[arg(long)]
+    tf32: bool,
+    /// Try every plan of a GPU on each layer and time the fastest; choices are kept in FILE, if one
+    /// is given.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    autotune: Option<Option<PathBuf>>,
     /// Time nothing, print the layers as JSON.
     #[arg(long)]
     list: bool,
@@ -118,17 +128,43 @@ impl Args {
             out.json(&Value::from(list))?;
             return Ok(Outcome::Done);
         }
-        let device: Device = self.device.parse()?;
+        let device = self.open_device()?;
         let peer = self.compare.as_deref().map(Peer::read).transpose()?;
         let bench = self.measure(&layers, device, peer)?;
         if let Some(path) = &self.report {
             ndconv::io::write_atomically(path, report::page(&bench).as_bytes())?;
+        }
+        if let Some(path) = &self.save {
+            let text = format!("{:#}\n", bench.to_json());
+            ndconv::io::write_atomically(path, text.as_bytes())?;
         }
         match self.json {
             true => out.json(&bench.to_json())?,
             false => bench.print(out)?,
         }
         Ok(Outcome::Done)
+    }
+
+    fn open_device(&self) -> Result<Device, Failure> {
+        let device: Device = self.device.parse()?;
+        match &device {
+            Device::Cuda(gpu) => {
+                if self.tf32 {
+                    gpu.set_math_mode(MathMode::Tf32);
+                }
+                if let Some(cache) = &self.autotune {
+                    gpu.set_autotune(Autotune::On {
+                        cache: cache.clone(),
+                    });
+                }
+            }
+            _ if self.tf32 || self.autotune.is_some() => {
+                let why = format!("--tf32 and --autotune are for GPUs, not for {device}");
+                return Err(Failure::Usage(format!("{why}: add --device cuda")));
+            }
+            _ => {}
+        }
+        Ok(device)
     }
 
     /// The layers asked for, each checked to be possible before any is timed.
@@ -187,6 +223,15 @@ impl Args {
             for &dtype in &self.dtype {
                 for &layout in &self.layout {
                     for &pass in &self.pass {
+                        if self.autotune.is_some() {
+                            // plans are tried the first time, which is to count nowhere
+                            let once = Effort {
+                                repeats: 0,
+                                budget: Duration::ZERO,
+                            };
+                            measure::time(layer, pass, dtype, layout, &device, once)
+                                .map_err(|e| Failure::Usage(about(layer.name.as_ref(), &e)))?;
+                        }
                         let timing = measure::time(layer, pass, dtype, layout, &device, effort)
                             .map_err(|e| Failure::Usage(about(layer.name.as_ref(), &e)))?;
                         let mut row = Measured {

@@ -101,3 +101,27 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     complain(&format!("{}; see {help}", lines.join("; ")));
     ExitCode::from(2)
 }
+
+/// Shows what the library warns of, a line each, on standard error.
+pub fn show_warnings() {
+    static WARNINGS: Warnings = Warnings;
+    if log::set_logger(&WARNINGS).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
+
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        metadata.target().starts_with("ndconv")
+    }
+
+    fn log(&self, record: &log::Record) {
+        if self.enabled(record.metadata()) {
+            eprintln!("ndconv: warning: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -67,6 +67,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
+    exit::show_warnings();
     let mut out = Output::to_stdout();
     let outcome = cli.command.run(&mut out);
     exit::with(outcome.and_then(|outcome| {

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DevicePtrMut,
-    DeviceRepr, DriverError, LaunchConfig, PushKernelArg, SyncOnDrop, sys,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr,
+    DevicePtrMut, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, SyncOnDrop, sys,
 };
 use cudarc::nvrtc::Ptx;
 
 use super::{Arguments, Grid, Operand};
-use crate::cuda::kernel;
+use crate::cuda::kernel::{self, Kernel};
 use crate::error::{Error, Result};
 
 /// Shared memory that a block gets without asking for more.
@@ -21,18 +22,29 @@ pub(in crate::cuda) struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     compute: u32,
+    identity: String,
     loaded: Mutex<Loaded>,
 }
 
 #[derive(Default)]
 struct Loaded {
-    modules: HashMap<String, Arc<CudaModule>>,
-    functions: HashMap<String, CudaFunction>,
+    modules: HashMap<&'static str, Arc<CudaModule>>,
+    functions: HashMap<Kernel, Function>,
+}
+
+#[derive(Clone)]
+struct Function {
+    handle: CudaFunction,
+    /// Shared memory that its blocks may ask for.
+    shared_bytes: usize,
 }
 
 /// Bytes on the GPU, in stream order.
 #[derive(Debug)]
 pub(in crate::cuda) struct Memory(CudaSlice<u8>);
+
+/// An event on the stream.
+pub(in crate::cuda) struct Mark(CudaEvent);
 
 /// Keeps the order of streams that share memory until the launch is under way.
 pub(super) struct Guard<'a>(#[expect(dead_code, reason = "held for its drop")] SyncOnDrop<'a>);
@@ -62,6 +74,10 @@ impl Driver {
         }
         let context =
             CudaContext::new(ordinal).map_err(|e| none(format!("cuda:{ordinal}: {e}")))?;
+        // SAFETY: nobody else gets this context object or its memory, and this stream alone touches
+        // what is allocated through it, in order. So no events need to order streams, which would
+        // cost two driver calls for every operand of every launch.
+        unsafe { context.disable_event_tracking() };
         let stream = context
             .new_stream()
             .map_err(|e| failed("a new stream", e))?;
@@ -73,8 +89,16 @@ impl Driver {
         let (major, minor) = context
             .compute_capability()
             .map_err(|e| failed("the compute capability", e))?;
+        let name = context.name().map_err(|e| failed("the device's name", e))?;
+        let mut version = 0;
+        // SAFETY: writes one integer.
+        let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
+        asked
+            .result()
+            .map_err(|e| failed("the driver's version", e))?;
         Ok(Driver {
             context,
+            identity: format!("{name}, driver {version}"),
             stream,
             compute: (major * 10 + minor).max(0) as u32,
             loaded: Mutex::default(),
@@ -84,6 +108,17 @@ impl Driver {
     /// Compute capability, ten times.
     pub fn compute(&self) -> u32 {
         self.compute
+    }
+
+    /// The GPU's name and the driver's version.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    pub fn mark(&self) -> Result<Mark> {
+        let timed = sys::CUevent_flags::CU_EVENT_DEFAULT;
+        let event = self.stream.record_event(Some(timed));
+        event.map(Mark).map_err(|e| failed("an event", e))
     }
 
     pub fn allocate(&self, bytes: usize) -> Result<Memory> {
@@ -139,20 +174,13 @@ impl Driver {
 
     pub(super) fn launch<A: Arguments>(
         &self,
-        module: &str,
-        symbol: &str,
+        kernel: Kernel,
         grid: Grid,
         args: &A,
         _operands: &[Operand],
     ) -> Result<()> {
-        let function = self.function(module, symbol)?;
+        let function = self.function(kernel, grid.shared_bytes)?;
         let [x, y] = grid.blocks;
-        if grid.shared_bytes > PLAIN_SHARED_BYTES {
-            let attribute =
-                sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            let set = function.set_attribute(attribute, grid.shared_bytes as i32);
-            set.map_err(|e| failed(symbol, e))?;
-        }
         let config = LaunchConfig {
             grid_dim: (x, y, 1),
             block_dim: (grid.threads, 1, 1),
@@ -166,29 +194,66 @@ impl Driver {
         // queued, which were declared read or written as the kernel uses them, and the planner
         // keeps every index inside them.
         let launched = unsafe { launch.launch(config) };
-        launched.map(drop).map_err(|e| failed(symbol, e))
+        launched.map(drop).map_err(|e| failed(&kernel.symbol(), e))
     }
 
-    /// The kernel, from a module that is loaded at its first use.
-    fn function(&self, module: &str, symbol: &str) -> Result<CudaFunction> {
+    /// The kernel, ready for blocks with so much shared memory. Names are spelled and looked up at
+    /// its first use only.
+    fn function(&self, kernel: Kernel, shared_bytes: usize) -> Result<CudaFunction> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = loaded.functions.get(symbol) {
-            return Ok(function.clone());
+        let known = loaded.functions.get(&kernel);
+        if let Some(function) = known.filter(|f| shared_bytes <= f.shared_bytes) {
+            return Ok(function.handle.clone());
         }
-        let code = match loaded.modules.get(module) {
-            Some(code) => code.clone(),
+        let symbol = kernel.symbol();
+        let handle = match known {
+            Some(function) => function.handle.clone(),
             None => {
-                let image = kernel::image(module)?;
-                let code = self.context.load_module(Ptx::from_binary(image.to_vec()));
-                let code = code.map_err(|e| failed(module, e))?;
-                loaded.modules.insert(module.to_owned(), code.clone());
-                code
+                let module = self.module(&mut loaded, kernel.module)?;
+                module
+                    .load_function(&symbol)
+                    .map_err(|e| failed(&symbol, e))?
             }
         };
-        let function = code.load_function(symbol).map_err(|e| failed(symbol, e))?;
-        loaded.functions.insert(symbol.to_owned(), function.clone());
-        Ok(function)
+        if shared_bytes > PLAIN_SHARED_BYTES {
+            let attribute =
+                sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let set = handle.set_attribute(attribute, shared_bytes as i32);
+            set.map_err(|e| failed(&symbol, e))?;
+        }
+        let function = Function {
+            handle: handle.clone(),
+            shared_bytes: shared_bytes.max(PLAIN_SHARED_BYTES),
+        };
+        loaded.functions.insert(kernel, function);
+        Ok(handle)
     }
+
+    /// A file's kernels, loaded at their first use.
+    fn module(&self, loaded: &mut Loaded, name: &'static str) -> Result<Arc<CudaModule>> {
+        if let Some(module) = loaded.modules.get(name) {
+            return Ok(module.clone());
+        }
+        let image = kernel::image(name)?;
+        let module = self.context.load_module(Ptx::from_binary(image.to_vec()));
+        let module = module.map_err(|e| failed(name, e))?;
+        loaded.modules.insert(name, module.clone());
+        Ok(module)
+    }
+}
+
+impl Memory {
+    pub fn capacity(&self) -> usize {
+        self.0.len()
+    }
+}
+
+pub(super) fn elapsed(start: &Mark, end: &Mark) -> Result<Duration> {
+    let milliseconds = start.0.elapsed_ms(&end.0);
+    let milliseconds = milliseconds.map_err(|e| failed("the time between events", e))?;
+    Ok(Duration::from_secs_f64(
+        f64::from(milliseconds.max(0.0)) / 1e3,
+    ))
 }
 
 fn failed(what: &str, error: DriverError) -> Error {

@@ -2,17 +2,28 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
 use super::{Arguments, Grid, Operand};
 use crate::cuda::device::CopyTiming;
+use crate::cuda::kernel::Kernel;
 use crate::error::{Error, Result};
 
-/// How this emulator schedules.
+/// How this emulator schedules, and its memory.
 pub(in crate::cuda) struct Emulator {
     seed: u64,
     timing: CopyTiming,
+    ledger: Arc<Ledger>,
+}
+
+/// Bytes of all memory of an emulator, and how many there may be.
+#[derive(Debug)]
+struct Ledger {
+    used: AtomicUsize,
+    most: AtomicUsize,
 }
 
 /// Bytes in ordinary memory, NaN in every floating-point type until they are written. As 128-bit
@@ -21,6 +32,7 @@ pub(in crate::cuda) struct Emulator {
 pub(in crate::cuda) struct Memory {
     words: Vec<u128>,
     bytes: usize,
+    ledger: Arc<Ledger>,
 }
 
 /// A buffer as a launch declares it: the twin of `Region` in `kernels/emulator/emulator.h`.
@@ -69,18 +81,35 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+impl Ledger {
+    fn book(&self, bytes: usize) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        let more = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= most);
+        let booked = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        booked.is_ok()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.ledger
+            .used
+            .fetch_sub(self.capacity(), Ordering::Relaxed);
+    }
+}
+
 impl Memory {
-    pub fn new(bytes: usize) -> Result<Self> {
-        let length = bytes.div_ceil(size_of::<u128>());
-        let mut words = Vec::new();
-        words
-            .try_reserve_exact(length)
-            .map_err(|_| Error::OutOfMemory {
-                what: "a buffer of the emulator".into(),
-                requested: bytes,
-            })?;
-        words.resize(length, u128::MAX);
-        Ok(Memory { words, bytes })
+    /// Bytes that were allocated.
+    pub fn capacity(&self) -> usize {
+        self.words.len() * size_of::<u128>()
+    }
+
+    /// The first `bytes` bytes, at most all, as if they had just been allocated.
+    pub fn renew(&mut self, bytes: usize) {
+        self.words.fill(u128::MAX);
+        self.bytes = bytes.min(self.capacity());
     }
 
     pub fn bytes(&self, length: usize) -> &[u8] {
@@ -117,12 +146,48 @@ impl Memory {
 
 impl Emulator {
     pub fn new(seed: u64, timing: CopyTiming) -> Self {
-        Emulator { seed, timing }
+        let ledger = Ledger {
+            used: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
+        };
+        Emulator {
+            seed,
+            timing,
+            ledger: Arc::new(ledger),
+        }
+    }
+
+    pub fn set_memory(&self, bytes: Option<usize>) {
+        let most = bytes.unwrap_or(usize::MAX);
+        self.ledger.most.store(most, Ordering::Relaxed);
+    }
+
+    pub fn allocate(&self, bytes: usize) -> Result<Memory> {
+        let exhausted = || Error::OutOfMemory {
+            what: "a buffer of the emulator".into(),
+            requested: bytes,
+        };
+        let length = bytes.div_ceil(size_of::<u128>());
+        let mut words = Vec::new();
+        words.try_reserve_exact(length).map_err(|_| exhausted())?;
+        if !self.ledger.book(length * size_of::<u128>()) {
+            return Err(exhausted());
+        }
+        words.resize(length, u128::MAX);
+        Ok(Memory {
+            words,
+            bytes,
+            ledger: self.ledger.clone(),
+        })
     }
 
     /// Of the oldest GPU that has every instruction of the kernels.
     pub fn compute(&self) -> u32 {
         80
+    }
+
+    pub fn identity(&self) -> &str {
+        "emulator"
     }
 
     /// Nothing is ever under way.
@@ -132,17 +197,17 @@ impl Emulator {
 
     pub(super) fn launch<A: Arguments>(
         &self,
-        _module: &str,
-        symbol: &str,
+        kernel: Kernel,
         grid: Grid,
         args: &A,
         operands: &[Operand],
     ) -> Result<()> {
+        let symbol = kernel.symbol();
         let refused = |reason: String| Error::Cuda {
-            what: symbol.to_owned(),
+            what: symbol.clone(),
             reason,
         };
-        let entry = find(symbol).ok_or_else(|| refused("no such kernel".into()))?;
+        let entry = find(&symbol).ok_or_else(|| refused("no such kernel".into()))?;
         // SAFETY: `entry` came from the list of kernels, which lives as long as the program.
         let (bytes, threads) = unsafe {
             (

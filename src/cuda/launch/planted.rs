@@ -3,6 +3,7 @@
 use super::{Address, Arguments, Grid, Launch};
 use crate::cuda::buffer::DeviceBuffer;
 use crate::cuda::device::{CopyTiming, CudaDevice};
+use crate::cuda::kernel::Kernel;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -30,21 +31,24 @@ const BUGS: [&str; 9] = [
 ];
 
 struct Planted {
-    symbol: &'static str,
+    module: &'static str,
+    name: &'static str,
     threads: u32,
     shared_bytes: usize,
     results: usize,
 }
 
 const COPY: Planted = Planted {
-    symbol: "planted_copy",
+    module: "planted",
+    name: "copy",
     threads: 128,
     shared_bytes: 512,
     results: 128,
 };
 
 const MMA: Planted = Planted {
-    symbol: "planted_mma",
+    module: "planted",
+    name: "mma",
     threads: 32,
     shared_bytes: 768,
     results: 128,
@@ -65,7 +69,7 @@ impl Planted {
             shared_bytes: self.shared_bytes,
             ..Grid::new(1, self.threads)
         };
-        let run = launch.run("planted", self.symbol, grid, &args);
+        let run = launch.run(Kernel::one(self.module, self.name), grid, &args);
         run.map_err(|e| e.to_string())?;
         Ok(result.download().unwrap())
     }
@@ -174,15 +178,16 @@ fn a_wrong_fragment_layout_shows() {
 #[test]
 fn launches_that_no_kernel_takes_are_refused() {
     let device = CudaDevice::emulator(0, CopyTiming::Eager).unwrap();
-    let refused = |symbol, threads| {
+    let refused = |module, name, threads| {
         let planted = Planted {
-            symbol,
+            module,
+            name,
             threads,
             ..COPY
         };
         planted.run(&device, &[0.0; 128], 0).unwrap_err()
     };
-    assert!(refused("no_such_kernel", 128).contains("no such kernel"));
-    assert!(refused("planted_copy", 64).contains("blocks of 128"));
-    assert!(refused("loss_total", 256).contains("bytes of arguments"));
+    assert!(refused("planted", "nothing", 128).contains("no such kernel"));
+    assert!(refused("planted", "copy", 64).contains("blocks of 128"));
+    assert!(refused("loss", "total", 256).contains("bytes of arguments"));
 }

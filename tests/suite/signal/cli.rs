@@ -11,7 +11,7 @@ use ndconv::signal::Complex;
 use crate::cases::scratch;
 
 fn ndconv(folder: &Path, line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ndconv"))
+    Command::new(crate::program())
         .args(line.split_whitespace())
         .current_dir(folder)
         .output()
