@@ -103,20 +103,20 @@ impl Algorithm {
 
     /// Sides of the square tiles of a block that there are and that a task can fill, the better one
     /// first.
-    fn tiles(self, task: &Task) -> Vec<u32> {
+    fn tiles(self, task: &Task) -> &'static [u32] {
         let product = task.product();
         let mma = self == Algorithm::TensorCore;
         let has_large = mma || (self == Algorithm::Simt && task.dtype == DType::F32);
         if !has_large || product.rows <= 64 || product.columns <= 64 {
-            return vec![64];
+            return &[64];
         }
         let can_split = match task.pass {
             Pass::Fprop | Pass::Dgrad => 1,
             Pass::Wgrad => task.steps().div_ceil(LEAST_SPLIT),
         };
         match product.is_large(can_split) {
-            true => vec![128, 64],
-            false => vec![64, 128],
+            true => &[128, 64],
+            false => &[64, 128],
         }
     }
 
@@ -144,59 +144,71 @@ impl fmt::Display for Algorithm {
 /// Every sensible plan within the limit, the most promising one first. One that needs no workspace
 /// is always there.
 pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
-    let limit = traits.workspace_limit.unwrap_or(usize::MAX);
     let mut plans = Vec::new();
-    for algorithm in algorithms(task, traits) {
-        for tile in algorithm.tiles(task) {
-            for split in splits(task, algorithm, tile)? {
-                plans.push(Plan::new(task, algorithm, tile, split));
-            }
-        }
-    }
-    plans.retain(|plan: &Plan| plan.workspace_bytes <= limit);
+    visit(task, traits, |plan| {
+        plans.push(plan);
+        false
+    })?;
     Ok(plans)
 }
 
-/// The first of [`plans`].
+/// The first of [`plans`], without the others: every convolution asks for it.
 pub(super) fn plan(task: &Task, traits: &Traits) -> Result<Plan> {
-    let first = plans(task, traits)?.into_iter().next();
-    first.ok_or_else(|| Error::Unsupported {
+    visit(task, traits, |_| true)?.ok_or_else(|| Error::Unsupported {
         what: format!("{} without an algorithm", task.pass.name()),
     })
 }
 
+/// Goes through [`plans`] up to the one that is `enough`.
+fn visit(
+    task: &Task,
+    traits: &Traits,
+    mut enough: impl FnMut(Plan) -> bool,
+) -> Result<Option<Plan>> {
+    let limit = traits.workspace_limit.unwrap_or(usize::MAX);
+    for algorithm in algorithms(task, traits) {
+        for &tile in algorithm.tiles(task) {
+            for split in splits(task, algorithm, tile)? {
+                let plan = Plan::new(task, algorithm, tile, split);
+                if plan.workspace_bytes <= limit && enough(plan) {
+                    return Ok(Some(plan));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The preferred algorithm, then all that apply and pay, the most special one first; the last is
 /// SIMT, which applies to everything.
-fn algorithms(task: &Task, traits: &Traits) -> Vec<Algorithm> {
+fn algorithms(task: &Task, traits: &Traits) -> impl Iterator<Item = Algorithm> {
     let applies = |a: &Algorithm| a.applies(task, traits);
     let preferred = traits.preferred.filter(applies);
     let all = Algorithm::ALL.into_iter().rev().filter(applies);
-    let others = all.filter(|&a| a.pays(task) && Some(a) != preferred);
-    preferred.into_iter().chain(others).collect()
+    let others = all.filter(move |&a| a.pays(task) && Some(a) != preferred);
+    preferred.into_iter().chain(others)
 }
 
 /// How to cut the sum of a pass: as the number of blocks asks for, then coarser down to not at all,
 /// which takes less memory, then finer.
-fn splits(task: &Task, algorithm: Algorithm, tile: u32) -> Result<Vec<Split>> {
-    if task.pass != Pass::Wgrad {
-        return Ok(vec![Split::NONE]);
-    }
-    let steps = task.steps();
-    let unit = match algorithm {
-        Algorithm::TensorCore => 4 * task.chunk(),
-        Algorithm::Simt | Algorithm::Direct => 1,
-    };
-    let best = Split::new(steps, task.product().blocks(tile), LEAST_SPLIT)?;
-    let n = best.splits as usize;
-    let finer = (2 * n).min(steps.div_ceil(LEAST_SPLIT).max(n));
-    let mut all = vec![best.in_units(steps, unit)];
-    for splits in [n / 2, n / 4, n / 16, 1, finer] {
-        let split = Split::of(steps, splits)?.in_units(steps, unit);
-        if !all.contains(&split) {
-            all.push(split);
+fn splits(task: &Task, algorithm: Algorithm, tile: u32) -> Result<impl Iterator<Item = Split>> {
+    let mut all = [Split::NONE; 6];
+    if task.pass == Pass::Wgrad {
+        let steps = task.steps();
+        let unit = match algorithm {
+            Algorithm::TensorCore => 4 * task.chunk(),
+            Algorithm::Simt | Algorithm::Direct => 1,
+        };
+        let best = Split::new(steps, task.product().blocks(tile), LEAST_SPLIT)?;
+        let n = best.splits as usize;
+        let finer = (2 * n).min(steps.div_ceil(LEAST_SPLIT).max(n));
+        all[0] = best.in_units(steps, unit);
+        for (split, splits) in all[1..].iter_mut().zip([n / 2, n / 4, n / 16, 1, finer]) {
+            *split = Split::of(steps, splits)?.in_units(steps, unit);
         }
     }
-    Ok(all)
+    let first = move |i: &usize| !all[..*i].contains(&all[*i]);
+    Ok((0..all.len()).filter(first).map(move |i| all[i]))
 }
 
 impl fmt::Display for Plan {
@@ -275,176 +287,4 @@ fn places(tile: usize, steps: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cuda::conv_task::tests::{problem, task};
-    use crate::ops::Layouts;
-    use crate::problem::{ConvParams, ConvProblem};
-    use crate::shape::Layout;
-
-    const AMPERE: Traits = Traits {
-        compute: 80,
-        math: MathMode::Strict,
-        preferred: None,
-        workspace_limit: None,
-    };
-
-    #[test]
-    fn tensor_cores_take_16_bits_and_tf32_when_asked_for() {
-        let p = problem(8, [64, 64], 28, 3);
-        let chosen = |dtype, traits: Traits| {
-            let of = |pass| {
-                let task = task(&p, pass, dtype, Layout::ChannelsLast);
-                plan(&task, &traits).unwrap().algorithm
-            };
-            let [fprop, dgrad, wgrad] = Pass::ALL.map(of);
-            assert!(fprop == dgrad && dgrad == wgrad);
-            fprop
-        };
-        let tf32 = Traits {
-            math: MathMode::Tf32,
-            ..AMPERE
-        };
-        let turing = Traits {
-            compute: 75,
-            ..tf32
-        };
-        for dtype in [DType::F16, DType::BF16] {
-            assert_eq!(chosen(dtype, AMPERE), Algorithm::TensorCore);
-            assert_eq!(chosen(dtype, turing), Algorithm::Simt);
-        }
-        assert_eq!(chosen(DType::F32, AMPERE), Algorithm::Simt);
-        assert_eq!(chosen(DType::F32, tf32), Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F64, tf32), Algorithm::Simt);
-    }
-
-    #[test]
-    fn a_preference_counts_where_it_applies() {
-        let p = problem(1, [1, 2], 5, 3);
-        let task_of = |dtype| task(&p, Pass::Fprop, dtype, Layout::ChannelsFirst);
-        let with = |preferred| Traits {
-            preferred,
-            ..AMPERE
-        };
-        let chosen = |dtype, preferred| {
-            let plan = plan(&task_of(dtype), &with(preferred)).unwrap();
-            plan.algorithm
-        };
-        let mma = Some(Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F16, None), Algorithm::Direct);
-        assert_eq!(chosen(DType::F16, Some(Algorithm::Simt)), Algorithm::Simt);
-        assert_eq!(chosen(DType::F16, mma), Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F32, mma), Algorithm::Direct);
-    }
-
-    #[test]
-    fn the_tile_grows_with_the_problem() {
-        let tile = |p: &ConvProblem<4>, pass, dtype| {
-            let task = task(p, pass, dtype, Layout::ChannelsLast);
-            plan(&task, &AMPERE).unwrap().tile
-        };
-        let (small, large) = (problem(1, [64, 64], 14, 3), problem(32, [256, 256], 28, 3));
-        for pass in Pass::ALL {
-            assert_eq!(tile(&small, pass, DType::F16), 64);
-            assert_eq!(tile(&large, pass, DType::F16), 128);
-            assert_eq!(tile(&large, pass, DType::F32), 128);
-            assert_eq!(tile(&large, pass, DType::F64), 64);
-        }
-    }
-
-    /// Of every pass, element type and layout of dense, grouped and depthwise problems.
-    fn each_task(check: impl Fn(&Task)) {
-        let grouped = ConvParams::<2> {
-            groups: 4,
-            stride: [2, 1],
-            ..ConvParams::default()
-        };
-        let grouped = ConvProblem::new(&[3, 32, 20, 9], &[16, 8, 3, 2], &grouped).unwrap();
-        let problems = [
-            problem(1, [1, 1], 1, 1),
-            problem(32, [256, 256], 28, 3),
-            problem(8, [64, 96], 40, 1),
-            grouped.lift(),
-        ];
-        for p in &problems {
-            for pass in Pass::ALL {
-                for dtype in DType::ALL {
-                    for activation in Layout::ALL {
-                        for weight in Layout::ALL {
-                            let layouts = Layouts { activation, weight };
-                            let task = task(p, pass, dtype, activation);
-                            check(&Task { layouts, ..task });
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn plans_are_different_and_one_needs_no_workspace() {
-        each_task(|task| {
-            for preferred in Algorithm::ALL.map(Some).into_iter().chain([None]) {
-                let traits = Traits {
-                    preferred,
-                    ..AMPERE
-                };
-                let plans = plans(task, &traits).unwrap();
-                assert!(plans.iter().any(|p| p.workspace_bytes == 0));
-                for (i, plan) in plans.iter().enumerate() {
-                    assert!(!plans[..i].contains(plan), "{plan:?} twice");
-                    assert!(plan.algorithm.applies(task, &traits));
-                    let steps = plan.split.splits as usize * plan.split.length as usize;
-                    assert!(task.pass != Pass::Wgrad || steps >= task.steps());
-                }
-                let wish = preferred.filter(|a| a.applies(task, &traits));
-                assert!(wish.is_none_or(|a| plans[0].algorithm == a));
-            }
-        });
-    }
-
-    #[test]
-    fn a_workspace_is_as_large_as_what_it_holds() {
-        let p = problem(32, [256, 200], 28, 3);
-        let bytes = |pass, dtype| {
-            let task = task(&p, pass, dtype, Layout::ChannelsLast);
-            let plans = plans(&task, &AMPERE).unwrap();
-            (plans[0].workspace_bytes, plans[0].split.splits as usize)
-        };
-        // 200 channels are whole chunks of 8, 256 as well
-        let packed = 2 * 9 * 256 * 200;
-        assert_eq!(bytes(Pass::Fprop, DType::F16), (packed, 1));
-        assert_eq!(bytes(Pass::Dgrad, DType::BF16), (packed, 1));
-        assert_eq!(bytes(Pass::Fprop, DType::F32), (0, 1));
-        for (dtype, sum) in [(DType::F16, 4), (DType::F32, 4), (DType::F64, 8)] {
-            let (bytes, splits) = bytes(Pass::Wgrad, dtype);
-            assert!(splits > 1);
-            assert_eq!(bytes, 9 * 256 * 200 * splits * sum);
-        }
-    }
-
-    #[test]
-    fn a_limit_takes_the_first_plan_within_it() {
-        each_task(|task| {
-            let all = plans(task, &AMPERE).unwrap();
-            for limit in all.iter().map(|p| p.workspace_bytes).chain([0, 1000]) {
-                let traits = Traits {
-                    workspace_limit: Some(limit),
-                    ..AMPERE
-                };
-                let first = all.iter().find(|p| p.workspace_bytes <= limit);
-                assert_eq!(Some(&plan(task, &traits).unwrap()), first);
-            }
-        });
-    }
-
-    #[test]
-    fn shared_memory_fits() {
-        for (tile, accumulator) in [(64, 4), (64, 8), (128, 4)] {
-            assert!(simt_shared_bytes(tile, accumulator) <= 48 << 10);
-        }
-        // 100 KiB of a multiprocessor of sm_86 and sm_89, one of it for the system
-        assert!(mma_shared_bytes(128, 8) <= 99 << 10);
-        assert!(3 * (mma_shared_bytes(64, 8) + 1024) <= 100 << 10);
-    }
-}
+mod tests;
