@@ -26,11 +26,12 @@ built=$(
     cargo build $profile --locked --bin ndconv --example digits --message-format=json
     cargo test $profile --locked --no-run --lib --test suite --message-format=json
 )
+# program NAME PATTERN: without symbols, from what cargo built under that name
 program() {
     local path
-    path=$(sed -n 's/.*"executable":"\([^"]*\/'"$1"'\)".*/\1/p' <<<"$built" | tail -n 1)
-    [ -n "$path" ] || fail "cargo built no $1"
-    echo "$path"
+    path=$(sed -n 's|.*"executable":"\([^"]*/'"$2"'\)".*|\1|p' <<<"$built" | tail -n 1)
+    [ -n "$path" ] || fail "cargo built no $2"
+    strip -o "$new/bin/$1" "$path"
 }
 
 mkdir -p "$(dirname "$target")"
@@ -38,17 +39,19 @@ new=$(mktemp -d "$(dirname "$target")/gpu.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 chmod 755 "$new"
 mkdir -p "$new/bin" "$new/tests/golden" "$new/benches" "$new/scripts"
-strip -o "$new/bin/ndconv" "$(program ndconv)"
-strip -o "$new/bin/digits" "$(program examples/digits)"
-strip -o "$new/bin/suite" "$(program 'suite-[0-9a-f]*')"
-strip -o "$new/bin/unit" "$(program 'ndconv-[0-9a-f]*')"
+program ndconv ndconv
+program digits examples/digits
+program suite 'suite-[0-9a-f]*'
+program unit 'ndconv-[0-9a-f]*'
 cp -r tests/cases tests/files "$new/tests/"
 cp -r tests/golden/cases "$new/tests/golden/"
 cp -r benches/layers benches/peers "$new/benches/"
 cp scripts/sanitize.sh "$new/scripts/"
 cp scripts/gpu-run-all.sh "$new/run-all.sh"
 
-# Packed, because it is large; run-all.sh takes the machine's own if there is one.
+# Packed, because they are large; run-all.sh unpacks them.
+tar -czf "$new/bin.tar.gz" -C "$new" bin
+rm -r "$new/bin"
 sanitizer=${CARGO_TARGET_DIR:-target}/sanitizer
 if scripts/install-sanitizer.sh "$sanitizer"; then
     tar -czf "$new/sanitizer.tar.gz" -C "$sanitizer" bin lib

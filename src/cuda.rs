@@ -9,6 +9,7 @@
     not(all(feature = "cuda", feature = "emulator")),
     allow(
         dead_code,
+        unreachable_code,
         unused_imports,
         unused_variables,
         clippy::unnecessary_filter_map,

@@ -129,7 +129,7 @@ impl Algorithm {
     }
 
     /// Tiles of a block that there are and that a task can fill, the better one first.
-    fn tiles(self, task: &Task) -> Vec<Tile> {
+    fn tiles(self, task: &Task) -> &'static [Tile] {
         let product = task.product();
         let all = match self {
             Algorithm::Direct => false,
@@ -137,46 +137,46 @@ impl Algorithm {
             Algorithm::TensorCore => task.dtype != DType::F64,
         };
         if !all {
-            return vec![Tile::SMALL];
+            return &[Tile::SMALL];
         }
         if product.columns <= 32 {
             return match product.rows {
-                0..=64 => vec![Tile::SMALL, Tile::NARROW],
-                _ => vec![Tile::NARROW, Tile::SMALL],
+                0..=64 => &[Tile::SMALL, Tile::NARROW],
+                _ => &[Tile::NARROW, Tile::SMALL],
             };
         }
         if product.rows <= 64 || product.columns <= 64 {
-            return vec![Tile::SMALL];
+            return &[Tile::SMALL];
         }
         let can_split = match task.pass {
             Pass::Fprop | Pass::Dgrad => 1,
             Pass::Wgrad => task.steps().div_ceil(LEAST_SPLIT),
         };
         match product.is_large(can_split) {
-            true => vec![Tile::LARGE, Tile::SMALL],
-            false => vec![Tile::SMALL, Tile::LARGE],
+            true => &[Tile::LARGE, Tile::SMALL],
+            false => &[Tile::SMALL, Tile::LARGE],
         }
     }
 
     /// Layouts of the activations that it may read, the better one first. Pixels that do not lie
     /// side by side under every tap are brought one by one; once the activation is rearranged to
     /// channels last they come in whole chunks, which is worth it when every element is used often.
-    fn activations(self, task: &Task, tile: Tile) -> Vec<Layout> {
+    fn activations(self, task: &Task, tile: Tile) -> impl Iterator<Item = Layout> {
         let (own, last) = (task.layouts.activation, Layout::ChannelsLast);
         let others = Copies::of(task, tile, last);
         let gains = others.gathered > Copies::of(task, tile, own).gathered;
-        if self != Algorithm::TensorCore || own == last || !gains {
-            return vec![own];
-        }
+        let other = (self == Algorithm::TensorCore && own != last && gains).then_some(last);
         let (cg, kg) = task.channels();
         let uses = match task.pass {
             Pass::Fprop | Pass::Dgrad => task.taps().saturating_mul(task.product().columns),
             Pass::Wgrad => task.taps().saturating_mul(cg.min(kg)),
         };
-        match uses >= 512 && cg >= 32 && kg >= 32 {
-            true => vec![last, own],
-            false => vec![own, last],
-        }
+        let worth = uses >= 512 && cg >= 32 && kg >= 32;
+        let (first, second) = match other {
+            Some(last) if worth => (last, Some(own)),
+            _ => (own, other),
+        };
+        [first].into_iter().chain(second)
     }
 
     /// Whether it is likely the faster one where it applies.
@@ -209,66 +209,81 @@ impl fmt::Display for Algorithm {
 /// Every sensible plan within the limit, the most promising one first. One that needs no workspace
 /// is always there.
 pub(super) fn plans(task: &Task, traits: &Traits) -> Result<Vec<Plan>> {
-    let limit = traits.workspace_limit.unwrap_or(usize::MAX);
     let mut plans = Vec::new();
+    visit(task, traits, |plan| {
+        plans.push(plan);
+        false
+    })?;
+    Ok(plans)
+}
+
+/// The first of [`plans`], without the others: every convolution asks for it.
+pub(super) fn plan(task: &Task, traits: &Traits) -> Result<Plan> {
+    let plan = match traits.nth {
+        0 => visit(task, traits, |_| true)?,
+        nth => {
+            let all = plans(task, traits)?;
+            all.get(nth % all.len().max(1)).copied()
+        }
+    };
+    plan.ok_or_else(|| Error::Unsupported {
+        what: format!("{} without an algorithm", task.pass.name()),
+    })
+}
+
+/// Goes through [`plans`] up to the one that is `enough`.
+fn visit(
+    task: &Task,
+    traits: &Traits,
+    mut enough: impl FnMut(Plan) -> bool,
+) -> Result<Option<Plan>> {
+    let limit = traits.workspace_limit.unwrap_or(usize::MAX);
     for algorithm in algorithms(task, traits) {
-        for tile in algorithm.tiles(task) {
+        for &tile in algorithm.tiles(task) {
             for activation in algorithm.activations(task, tile) {
                 for split in splits(task, algorithm, tile)? {
-                    plans.push(Plan::new(task, algorithm, tile, activation, split));
+                    let plan = Plan::new(task, algorithm, tile, activation, split);
+                    if plan.workspace.total() <= limit && enough(plan) {
+                        return Ok(Some(plan));
+                    }
                 }
             }
         }
     }
-    plans.retain(|plan: &Plan| plan.workspace.total() <= limit);
-    Ok(plans)
-}
-
-/// The first of [`plans`], or the one that `traits` asks for.
-pub(super) fn plan(task: &Task, traits: &Traits) -> Result<Plan> {
-    let plans = plans(task, traits)?;
-    let nth = traits.nth % plans.len().max(1);
-    plans
-        .into_iter()
-        .nth(nth)
-        .ok_or_else(|| Error::Unsupported {
-            what: format!("{} without an algorithm", task.pass.name()),
-        })
+    Ok(None)
 }
 
 /// The preferred algorithm, then all that apply and pay, the most special one first; the last is
 /// SIMT, which applies to everything.
-fn algorithms(task: &Task, traits: &Traits) -> Vec<Algorithm> {
+fn algorithms(task: &Task, traits: &Traits) -> impl Iterator<Item = Algorithm> {
     let applies = |a: &Algorithm| a.applies(task, traits);
     let preferred = traits.preferred.filter(applies);
     let all = Algorithm::ALL.into_iter().rev().filter(applies);
-    let others = all.filter(|&a| a.pays(task, traits) && Some(a) != preferred);
-    preferred.into_iter().chain(others).collect()
+    let others = all.filter(move |&a| a.pays(task, traits) && Some(a) != preferred);
+    preferred.into_iter().chain(others)
 }
 
 /// How to cut the sum of a pass: as the number of blocks asks for, then coarser down to not at all,
 /// which takes less memory, then finer.
-fn splits(task: &Task, algorithm: Algorithm, tile: Tile) -> Result<Vec<Split>> {
-    if task.pass != Pass::Wgrad {
-        return Ok(vec![Split::NONE]);
-    }
-    let steps = task.steps();
-    let (unit, blocks, least) = match algorithm {
-        Algorithm::TensorCore => (4 * task.chunk(), task.product().blocks(tile), LEAST_SPLIT),
-        Algorithm::Simt => (1, task.product().blocks(tile), LEAST_SPLIT),
-        Algorithm::Direct => (1, direct_wgrad_blocks(task), LEAST_DIRECT_SPLIT),
-    };
-    let best = Split::new(steps, blocks, least)?;
-    let n = best.splits as usize;
-    let finer = (2 * n).min(steps.div_ceil(least).max(n));
-    let mut all = vec![best.in_units(steps, unit)];
-    for splits in [n / 2, n / 4, n / 16, 1, finer] {
-        let split = Split::of(steps, splits)?.in_units(steps, unit);
-        if !all.contains(&split) {
-            all.push(split);
+fn splits(task: &Task, algorithm: Algorithm, tile: Tile) -> Result<impl Iterator<Item = Split>> {
+    let mut all = [Split::NONE; 6];
+    if task.pass == Pass::Wgrad {
+        let steps = task.steps();
+        let (unit, blocks, least) = match algorithm {
+            Algorithm::TensorCore => (4 * task.chunk(), task.product().blocks(tile), LEAST_SPLIT),
+            Algorithm::Simt => (1, task.product().blocks(tile), LEAST_SPLIT),
+            Algorithm::Direct => (1, direct_wgrad_blocks(task), LEAST_DIRECT_SPLIT),
+        };
+        let best = Split::new(steps, blocks, least)?;
+        let n = best.splits as usize;
+        let finer = (2 * n).min(steps.div_ceil(least).max(n));
+        all[0] = best.in_units(steps, unit);
+        for (split, splits) in all[1..].iter_mut().zip([n / 2, n / 4, n / 16, 1, finer]) {
+            *split = Split::of(steps, splits)?.in_units(steps, unit);
         }
     }
-    Ok(all)
+    let first = move |i: &usize| !all[..*i].contains(&all[*i]);
+    Ok((0..all.len()).filter(first).map(move |i| all[i]))
 }
 
 /// What tells a plan from the others of its task.
@@ -426,195 +441,4 @@ fn places(tile: Tile, steps: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cuda::conv_task::tests::{problem, task};
-    use crate::ops::Layouts;
-    use crate::problem::{ConvParams, ConvProblem};
-    use crate::shape::Layout;
-
-    const AMPERE: Traits = Traits {
-        compute: 80,
-        math: MathMode::Strict,
-        preferred: None,
-        nth: 0,
-        workspace_limit: None,
-    };
-
-    #[test]
-    fn tensor_cores_take_what_they_are_fast_at() {
-        let p = problem(8, [64, 64], 28, 3);
-        let chosen = |dtype, traits: Traits| {
-            let of = |pass| {
-                let task = task(&p, pass, dtype, Layout::ChannelsLast);
-                plan(&task, &traits).unwrap().algorithm
-            };
-            let [fprop, dgrad, wgrad] = Pass::ALL.map(of);
-            assert!(fprop == dgrad && dgrad == wgrad);
-            fprop
-        };
-        let tf32 = Traits {
-            math: MathMode::Tf32,
-            ..AMPERE
-        };
-        let turing = Traits {
-            compute: 75,
-            ..tf32
-        };
-        for dtype in [DType::F16, DType::BF16] {
-            assert_eq!(chosen(dtype, AMPERE), Algorithm::TensorCore);
-            assert_eq!(chosen(dtype, turing), Algorithm::Simt);
-        }
-        assert_eq!(chosen(DType::F32, AMPERE), Algorithm::Simt);
-        assert_eq!(chosen(DType::F32, tf32), Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F64, AMPERE), Algorithm::TensorCore);
-        // f64 squares are there, but slow
-        let ada = Traits {
-            compute: 89,
-            ..AMPERE
-        };
-        assert_eq!(chosen(DType::F64, ada), Algorithm::Simt);
-    }
-
-    #[test]
-    fn a_preference_counts_where_it_applies() {
-        let p = problem(1, [1, 2], 5, 3);
-        let task_of = |dtype| task(&p, Pass::Fprop, dtype, Layout::ChannelsFirst);
-        let with = |preferred| Traits {
-            preferred,
-            ..AMPERE
-        };
-        let chosen = |dtype, preferred| {
-            let plan = plan(&task_of(dtype), &with(preferred)).unwrap();
-            plan.algorithm
-        };
-        let mma = Some(Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F16, None), Algorithm::Direct);
-        assert_eq!(chosen(DType::F16, Some(Algorithm::Simt)), Algorithm::Simt);
-        assert_eq!(chosen(DType::F16, mma), Algorithm::TensorCore);
-        assert_eq!(chosen(DType::F32, mma), Algorithm::Direct);
-    }
-
-    #[test]
-    fn the_tile_grows_with_the_problem() {
-        let tile = |p: &ConvProblem<4>, pass, dtype| {
-            let task = task(p, pass, dtype, Layout::ChannelsLast);
-            plan(&task, &AMPERE).unwrap().tile
-        };
-        let (small, large) = (problem(1, [64, 64], 14, 3), problem(32, [256, 256], 28, 3));
-        let few = problem(8, [24, 24], 28, 3);
-        for pass in Pass::ALL {
-            assert_eq!(tile(&small, pass, DType::F16), Tile::SMALL);
-            assert_eq!(tile(&large, pass, DType::F16), Tile::LARGE);
-            assert_eq!(tile(&large, pass, DType::F32), Tile::LARGE);
-            assert_eq!(tile(&large, pass, DType::F64), Tile::SMALL);
-            assert_eq!(tile(&few, pass, DType::F16), Tile::NARROW);
-            assert_eq!(tile(&few, pass, DType::F32), Tile::NARROW);
-        }
-    }
-
-    /// Of every pass, element type and layout of dense, grouped and depthwise problems.
-    fn each_task(check: impl Fn(&Task)) {
-        let grouped = ConvParams::<2> {
-            groups: 4,
-            stride: [2, 1],
-            ..ConvParams::default()
-        };
-        let grouped = ConvProblem::new(&[3, 32, 20, 9], &[16, 8, 3, 2], &grouped).unwrap();
-        let problems = [
-            problem(1, [1, 1], 1, 1),
-            problem(32, [256, 256], 28, 3),
-            problem(8, [64, 96], 40, 1),
-            grouped.lift(),
-        ];
-        for p in &problems {
-            for pass in Pass::ALL {
-                for dtype in DType::ALL {
-                    for activation in Layout::ALL {
-                        for weight in Layout::ALL {
-                            let layouts = Layouts { activation, weight };
-                            let task = task(p, pass, dtype, activation);
-                            check(&Task { layouts, ..task });
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn plans_are_different_and_one_needs_no_workspace() {
-        each_task(|task| {
-            for preferred in Algorithm::ALL.map(Some).into_iter().chain([None]) {
-                let traits = Traits {
-                    preferred,
-                    ..AMPERE
-                };
-                let plans = plans(task, &traits).unwrap();
-                assert!(plans.iter().any(|p| p.workspace.total() == 0));
-                for (i, plan) in plans.iter().enumerate() {
-                    assert!(!plans[..i].contains(plan), "{plan:?} twice");
-                    assert!(plan.algorithm.applies(task, &traits));
-                    let steps = plan.split.splits as usize * plan.split.length as usize;
-                    assert!(task.pass != Pass::Wgrad || steps >= task.steps());
-                }
-                let wish = preferred.filter(|a| a.applies(task, &traits));
-                assert!(wish.is_none_or(|a| plans[0].algorithm == a));
-            }
-        });
-    }
-
-    #[test]
-    fn a_workspace_is_as_large_as_what_it_holds() {
-        let p = problem(32, [256, 200], 28, 3);
-        let bytes = |pass, dtype| {
-            let task = task(&p, pass, dtype, Layout::ChannelsLast);
-            let plans = plans(&task, &AMPERE).unwrap();
-            (plans[0].workspace.total(), plans[0].split.splits as usize)
-        };
-        // 200 channels are whole chunks of 8, 256 as well
-        let packed = 2 * 9 * 256 * 200;
-        assert_eq!(bytes(Pass::Fprop, DType::F16), (packed, 1));
-        assert_eq!(bytes(Pass::Dgrad, DType::BF16), (packed, 1));
-        assert_eq!(bytes(Pass::Fprop, DType::F32), (0, 1));
-        for (dtype, sum) in [(DType::F16, 4), (DType::F32, 4), (DType::F64, 8)] {
-            let (bytes, splits) = bytes(Pass::Wgrad, dtype);
-            assert!(splits > 1);
-            assert_eq!(bytes, 9 * 256 * 200 * splits * sum);
-        }
-    }
-
-    #[test]
-    fn a_limit_takes_the_first_plan_within_it() {
-        each_task(|task| {
-            let all = plans(task, &AMPERE).unwrap();
-            for limit in all.iter().map(|p| p.workspace.total()).chain([0, 1000]) {
-                let traits = Traits {
-                    workspace_limit: Some(limit),
-                    ..AMPERE
-                };
-                let first = all.iter().find(|p| p.workspace.total() <= limit);
-                assert_eq!(Some(&plan(task, &traits).unwrap()), first);
-            }
-        });
-    }
-
-    #[test]
-    fn shared_memory_fits() {
-        let simt = [
-            (Tile::SMALL, 4),
-            (Tile::SMALL, 8),
-            (Tile::LARGE, 4),
-            (Tile::NARROW, 4),
-        ];
-        for (tile, accumulator) in simt {
-            assert!(simt_shared_bytes(tile, accumulator) <= 48 << 10);
-        }
-        // 100 KiB of a multiprocessor of sm_86 and sm_89, one of it for the system
-        assert!(mma_shared_bytes(Tile::LARGE, 8) <= 99 << 10);
-        for (tile, blocks) in [(Tile::SMALL, 3), (Tile::NARROW, 2)] {
-            assert!(blocks * (mma_shared_bytes(tile, 8) + 1024) <= 100 << 10);
-        }
-        assert!(direct_shared_bytes(8) <= 48 << 10);
-    }
-}
+mod tests;
