@@ -3,13 +3,20 @@
 //!
 //! `cargo bench --bench conv -- 'fprop/channels_first/r50'` picks by name. `RAYON_NUM_THREADS` sets the
 //! threads, `NDCONV_CPU_LEVEL` the instruction set, and `NDCONV_BENCH_DTYPE` (`f32`) the element.
+//!
+//! `--serve` answers requests instead, for `benches/peers/compare.py`: see [`serve`].
 
-use std::time::Duration;
+use std::hint::black_box;
+use std::io::{BufRead, Write as _};
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use half::{bf16, f16};
 use ndconv::{ConvParams, ConvProblem, DType, Element, Layout, Padding, Pass, Tensor, Write, ops};
-use serde_json::Value;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde_json::{Value, json};
 
 const LAYERS: &str = include_str!("layers/cpu_layers.json");
 
@@ -46,8 +53,9 @@ fn problem<const N: usize>(layer: &Value) -> ConvProblem<N> {
 fn tensor<T: Element>(channels_first: &[usize], layout: Layout) -> Tensor<T> {
     let shape = layout.from_channels_first(channels_first);
     let len: usize = shape.iter().product();
-    let value = |i: usize| T::from_f64((i % 31) as f64 / 16.0 - 1.0);
-    Tensor::from_vec(&shape, (0..len).map(value).collect())
+    let mut random = ChaCha8Rng::seed_from_u64(len as u64);
+    let data = (0..len).map(|_| T::from_f64(random.random_range(-1.0..1.0)));
+    Tensor::from_vec(&shape, data.collect())
         .expect("a shape with as many elements")
         .with_layout(layout)
 }
@@ -85,7 +93,84 @@ fn layers<T: Element>(criterion: &mut Criterion) {
     }
 }
 
+/// A pass of a layer in one layout, results allocated by every call.
+fn call<const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Box<dyn Fn() + Sync> {
+    let p = problem::<N>(layer);
+    let [x, w, y] = [p.x_shape(), p.w_shape(), p.y_shape()].map(|s| tensor::<f32>(&s, layout));
+    // what a transposed layer calls its forward pass is the input gradient of the convolution
+    let transposed = layer["transposed"] == true;
+    match (pass, transposed) {
+        ("wgrad", _) => Box::new(move || drop(black_box(ops::wgrad(&p, &x, &y, layout)))),
+        ("fprop", false) | ("dgrad", true) => {
+            Box::new(move || drop(black_box(ops::fprop(&p, &x, &w, None))))
+        }
+        _ => Box::new(move || drop(black_box(ops::dgrad(&p, &y, &w, None)))),
+    }
+}
+
+/// Answers requests from standard input, a JSON object a line: `{"layer": {..}}` sets the layer,
+/// `{"pass", "layout", "threads", "budget"}` times it and gives the median `seconds` of a call.
+fn serve() -> std::io::Result<()> {
+    let pool = |n| {
+        ThreadPoolBuilder::new()
+            .num_threads(n)
+            .build()
+            .expect("threads")
+    };
+    let mut pools: Vec<(usize, ThreadPool)> = Vec::new();
+    let mut layer = Value::Null;
+    for line in std::io::stdin().lock().lines() {
+        let request: Value = serde_json::from_str(&line?)?;
+        let answer = if request["layer"].is_object() {
+            layer = request["layer"].clone();
+            json!({})
+        } else {
+            let pass = request["pass"].as_str().unwrap_or_default();
+            let layout = match request["layout"] == "channels_last" {
+                true => Layout::ChannelsLast,
+                false => Layout::ChannelsFirst,
+            };
+            let run = match layer["input"].as_array().map_or(0, Vec::len) {
+                1 => call::<1>(&layer, pass, layout),
+                2 => call::<2>(&layer, pass, layout),
+                3 => call::<3>(&layer, pass, layout),
+                _ => call::<4>(&layer, pass, layout),
+            };
+            let threads = size(&request, "threads");
+            if !pools.iter().any(|(n, _)| *n == threads) {
+                pools.push((threads, pool(threads)));
+            }
+            let budget = request["budget"].as_f64().unwrap_or(0.1);
+            let (_, pool) = pools
+                .iter()
+                .find(|(n, _)| *n == threads)
+                .expect("just made");
+            let (seconds, repeats) = median(&|| pool.install(&*run), budget);
+            json!({"seconds": seconds, "repeats": repeats})
+        };
+        println!("{answer}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// The median of at least two calls, after one that warms up.
+fn median(run: &(dyn Fn() + Sync), budget: f64) -> (f64, usize) {
+    run();
+    let (mut times, begin) = (Vec::new(), Instant::now());
+    while times.len() < 2 || begin.elapsed().as_secs_f64() < budget {
+        let start = Instant::now();
+        run();
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], times.len())
+}
+
 fn main() {
+    if std::env::args().any(|a| a == "--serve") {
+        return serve().expect("requests");
+    }
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))

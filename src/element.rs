@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use crate::cpu::{MicroKernel, Passes};
 use crate::error::{Error, Result};
+use crate::host::Pool;
 use crate::signal::Scalar;
 
 /// The name of an [`Element`] type at run time.
@@ -160,6 +161,9 @@ pub trait Element:
     /// The convolution passes of the CPU.
     #[doc(hidden)]
     fn passes() -> Passes<Self>;
+    /// Memory of tensors that are no more.
+    #[doc(hidden)]
+    fn pool() -> &'static Pool<Self>;
 }
 
 /// What all element types implement alike.
@@ -169,6 +173,10 @@ macro_rules! alike {
         #[inline(never)]
         fn passes() -> Passes<$type> {
             Passes::new()
+        }
+        fn pool() -> &'static Pool<$type> {
+            static POOL: Pool<$type> = Pool::new();
+            &POOL
         }
         fn write_le(source: &[Self], bytes: &mut Vec<u8>) {
             bytes.extend(source.iter().flat_map(|v| v.to_le_bytes()));

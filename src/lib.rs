@@ -47,6 +47,7 @@ mod device;
 mod element;
 mod error;
 mod gradcheck;
+mod host;
 pub mod init;
 pub mod io;
 pub mod layer;

@@ -9,12 +9,13 @@ use crate::cuda::{self, CudaDevice, DeviceBuffer};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::host::HostBuffer;
 use crate::shape::{Layout, check_elements};
 
 /// The memory of a tensor; a clone shares it until one side is written to.
 #[derive(Clone, Debug)]
 pub(crate) enum Buffer<T> {
-    Cpu(Arc<Vec<T>>),
+    Cpu(Arc<HostBuffer<T>>),
     Cuda(Arc<DeviceBuffer>),
 }
 
@@ -53,7 +54,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor {
             shape: shape.to_vec(),
             layout: Layout::ChannelsFirst,
-            buffer: Buffer::Cpu(Arc::new(data)),
+            buffer: Buffer::Cpu(Arc::new(data.into())),
         })
     }
 
@@ -76,16 +77,7 @@ impl<T: Element> Tensor<T> {
     pub fn full(shape: &[usize], value: T, device: &Device) -> Result<Self> {
         let elements = check_elements("tensor", shape)?;
         let buffer = match device {
-            Device::Cpu => {
-                let mut data = Vec::new();
-                data.try_reserve_exact(elements)
-                    .map_err(|_| Error::OutOfMemory {
-                        what: format!("a tensor of shape {shape:?}"),
-                        requested: elements.saturating_mul(size_of::<T>()),
-                    })?;
-                data.resize(elements, value);
-                Buffer::Cpu(Arc::new(data))
-            }
+            Device::Cpu => Buffer::Cpu(Arc::new(HostBuffer::full(elements, value)?)),
             Device::Cuda(device) => {
                 Buffer::Cuda(Arc::new(cuda::pointwise::filled(device, elements, value)?))
             }
@@ -99,14 +91,15 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor whose elements do not matter, because they are all written next.
     pub(crate) fn uninitialised(shape: &[usize], device: &Device) -> Result<Self> {
-        let Device::Cuda(device) = device else {
-            return Self::zeros(shape, device);
-        };
         let elements = check_elements("tensor", shape)?;
+        let buffer = match device {
+            Device::Cpu => Buffer::Cpu(Arc::new(HostBuffer::of_any_value(elements)?)),
+            Device::Cuda(device) => Buffer::Cuda(Arc::new(device.uninitialised::<T>(elements)?)),
+        };
         Ok(Tensor {
             shape: shape.to_vec(),
             layout: Layout::ChannelsFirst,
-            buffer: Buffer::Cuda(Arc::new(device.uninitialised::<T>(elements)?)),
+            buffer,
         })
     }
 
@@ -201,7 +194,7 @@ impl<T: Element> Tensor<T> {
             (Buffer::Cpu(data), Device::Cuda(device)) => {
                 Buffer::Cuda(Arc::new(DeviceBuffer::upload(device, data)?))
             }
-            (Buffer::Cuda(buffer), Device::Cpu) => Buffer::Cpu(Arc::new(buffer.download()?)),
+            (Buffer::Cuda(buffer), Device::Cpu) => Buffer::Cpu(Arc::new(buffer.download()?.into())),
             (Buffer::Cuda(buffer), Device::Cuda(device)) => {
                 let data = buffer.download::<T>()?;
                 Buffer::Cuda(Arc::new(DeviceBuffer::upload(device, &data)?))
@@ -288,7 +281,7 @@ impl<T: Element> Tensor<T> {
             return Err(self.elsewhere(what, &Device::Cpu));
         }
         match &mut self.buffer {
-            Buffer::Cpu(data) => Ok(Arc::make_mut(data).as_mut_slice()),
+            Buffer::Cpu(data) => Ok(&mut *Arc::make_mut(data)),
             Buffer::Cuda(_) => unreachable!("looked at above"),
         }
     }

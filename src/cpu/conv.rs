@@ -8,11 +8,16 @@
 //! order in which they finish can change a bit.
 
 mod depthwise;
+mod direct;
+mod direct_wgrad;
 mod gemm;
+mod lines;
 #[cfg(test)]
 mod naive;
 mod pack;
+mod ring;
 mod scratch;
+mod spectral;
 mod split;
 mod stencil;
 #[cfg(test)]

@@ -10,18 +10,27 @@ use std::thread::LocalKey;
 
 use super::conv::Scratch;
 
+mod direct;
 mod fir;
 mod gather;
+mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod ring;
 mod tile;
 mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use direct::{
+    Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,
+    vectors as direct_vectors,
+};
 pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
+pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
+pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
 pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
 pub(crate) use transpose::transpose;
 
@@ -114,7 +123,7 @@ impl Level {
 /// # Safety
 /// The methods execute instructions of the implementor's level; the caller must hold its
 /// [`Level`]. Pointers must be valid for [`Vector::LANES`] elements, for the masked loads at the
-/// lanes of the mask only (at least one); they need no alignment.
+/// lanes of the mask only, which may be none; they need no alignment.
 pub unsafe trait Vector: Copy {
     type Scalar: Copy;
     const LANES: usize;
@@ -160,6 +169,9 @@ pub unsafe trait Vector: Copy {
 unsafe fn load_strided<V: Vector>(old: V, mask: u32, from: *const V::Scalar, step: usize) -> V {
     const MOST: usize = 16;
     const { assert!(V::LANES <= MOST) };
+    if mask == 0 {
+        return old;
+    }
     // SAFETY: memory at the lanes of the mask, and the level, by the trait's contract; `lanes` is
     // at least one vector.
     unsafe {

@@ -14,8 +14,10 @@
 use rayon::prelude::*;
 
 use super::depthwise;
+use super::direct;
 use super::pack::{pack_weight, panel_block, row_block};
 use super::scratch::{Scratch, take};
+use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Product, Reduction};
 use crate::cpu::output::{Output, add_scalar, store, store_strided};
@@ -48,6 +50,12 @@ struct Tile {
 
 impl<T: Element> Job<'_, T> {
     pub fn run(self) -> Result<()> {
+        if let Some(plans) = spectral::plan(&self)? {
+            return spectral::run(&self, &plans);
+        }
+        if let Some((blocks, grids)) = direct::plan(&self) {
+            return direct::run(&self, blocks, &grids);
+        }
         match depthwise::windows(&self) {
             Some(windows) => depthwise::run(&self, &windows),
             None => self.multiply(),

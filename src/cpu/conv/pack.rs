@@ -6,7 +6,7 @@ use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
-use crate::cpu::simd::{self, Geometry, Level, MicroKernel, Plan, ROW, Rows, as_acc};
+use crate::cpu::simd::{self, Geometry, Level, MicroKernel, Plan, ROW, Rows, as_acc, inside_range};
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -231,22 +231,6 @@ pub(super) fn plan(
         }
         plan.end_tap();
     }
-}
-
-/// The `i` in `0..len` for which `first + i * pace` is in `0..size`, as a half-open range.
-pub(super) fn inside_range(first: isize, pace: usize, len: usize, size: usize) -> (usize, usize) {
-    let lo = if first < 0 {
-        first.unsigned_abs().div_ceil(pace)
-    } else {
-        0
-    };
-    let room = size as isize - first; // i * pace < room
-    let hi = if room <= 0 {
-        0
-    } else {
-        (room as usize).div_ceil(pace)
-    };
-    (lo.min(len), hi.min(len))
 }
 
 /// Channels-last: `a[position * ROW + k]` with `k = (tap, channel)` in the block `(k0, depth)`.

@@ -11,9 +11,13 @@ use crate::ops::Write;
 /// The reduction is split until there are this many tasks.
 const TASKS: usize = 16;
 
+/// Tiles can be tiny; they are handed out in so many pieces.
+const PIECES: usize = 64;
+
 /// `part` of `0..total` cut into `parts` of nearly equal size.
 pub(super) fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {
-    let at = |part| (total as u128 * part as u128 / parts as u128) as usize;
+    // total * part / parts, without a product that could overflow
+    let at = |part| total / parts * part + total % parts * part / parts;
     (at(part), at(part + 1))
 }
 
@@ -35,11 +39,18 @@ impl Split {
         part: impl Fn(usize, (usize, usize), &Output<T::Acc>, usize) -> Result<()> + Sync,
     ) -> Result<()> {
         let splits = TASKS.div_ceil(self.tiles).min(self.chunks).max(1);
-        let tasks = (0..self.tiles * splits).into_par_iter().with_max_len(1);
         if splits == 1 {
             let target = Output::new(dw);
-            return tasks.try_for_each(|tile| whole(tile, (0, self.chunks), &target));
+            let pieces = self.tiles.min(PIECES);
+            let pieces = (0..pieces)
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|piece| share(self.tiles, pieces, piece));
+            return pieces.try_for_each(|(from, to)| {
+                (from..to).try_for_each(|tile| whole(tile, (0, self.chunks), &target))
+            });
         }
+        let tasks = (0..self.tiles * splits).into_par_iter().with_max_len(1);
         let length = dw.len();
         // (splits, elements of dw)
         let mut parts = zeros::<T::Acc>(product(&[splits, length]))?;

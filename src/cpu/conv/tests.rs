@@ -241,6 +241,16 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([2, 20, 70, 9], [40, 1, 3, 3], 2, 20),
         conv([1, 16, 40, 5], [2, 16, 4, 4], 2, 1),
         conv([1, 1, 3, 3000], [1, 1, 1, 40], 1, 1),
+        // planes of one filter each, in rows of several vectors and blocks
+        conv([2, 6, 21, 75], [6, 1, 5, 7], 1, 6),
+        conv([1, 20, 14, 14], [20, 1, 3, 3], 1, 20),
+        // few channels a group, rows of several vectors
+        conv([2, 32, 12, 67], [24, 8, 3, 3], 1, 4),
+        conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),
+        conv([1, 5, 19, 70], [12, 5, 3, 3], 2, 1),
+        // long enough for transforms
+        conv([1, 1, 2, 2600], [1, 1, 1, 700], 1, 1),
+        conv([1, 2, 1, 2400], [2, 2, 1, 600], 1, 1),
     ]
 }
 

@@ -12,14 +12,18 @@
 //! out, the reduction is split as well, and the parts are added in order.
 
 use super::depthwise;
-use super::pack::{inside_range, plan, transpose};
+use super::direct_wgrad;
+use super::pack::{plan, transpose};
 use super::scratch::{Scratch, product};
+use super::spectral;
 use super::split::{Split, share};
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Product, Reduction};
 use super::window::Window;
 use crate::cpu::output::{Output, store, store_strided};
-use crate::cpu::simd::{DEPTH, Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
+use crate::cpu::simd::{
+    DEPTH, Geometry, Level, MicroKernel, Place, ROW, Rows, gather, inside_range,
+};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::{Layouts, Write};
@@ -48,6 +52,12 @@ struct Tile {
 
 impl<T: Element> Job<'_, T> {
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {
+        if let Some(plan) = spectral::wgrad_plan(self)? {
+            return spectral::run_wgrad(self, &plan, dw, write);
+        }
+        if let Some(plan) = direct_wgrad::plan(self) {
+            return direct_wgrad::run(self, &plan, dw, write);
+        }
         match depthwise::wgrad_window(self) {
             Some(window) => self.filter(&window, dw, write),
             None => self.multiply(dw, write),
@@ -352,6 +362,6 @@ impl<T: Element> Job<'_, T> {
     }
 }
 
-fn with_scratch<A: MicroKernel + 'static, R>(f: impl FnOnce(&mut Scratch<A>) -> R) -> R {
+pub(super) fn with_scratch<A: MicroKernel + 'static, R>(f: impl FnOnce(&mut Scratch<A>) -> R) -> R {
     A::scratch().with_borrow_mut(f)
 }

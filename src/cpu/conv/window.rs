@@ -11,8 +11,8 @@
 //!
 //! The `i` between the rows of the target are computed as well and thrown away.
 
-use super::pack::inside_range;
 use super::stencil::{Roles, Stencil};
+use crate::cpu::simd::inside_range;
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 

@@ -1,0 +1,350 @@
+//! fprop and dgrad of few channels a group, channels first: sums straight from the source.
+//!
+//! A matrix product reads its packed operand once for every block of target channels; with one or
+//! two such blocks, packing costs more than it saves. Here positions of a row are the lanes, a
+//! vector of the source is read where it lies, and used for all target channels of a block.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::gemm::Job;
+use super::lines::lines;
+use super::ring::{Ring, segments};
+use super::scratch::{Scratch, product, take};
+use super::split::share;
+use super::stencil::{Roles, Stencil};
+use crate::cpu::output::{add_scalar, store, store_strided};
+use crate::cpu::simd::{self, Direct, Geometry, HEIGHTS, Lines, MicroKernel, as_acc};
+use crate::element::Element;
+use crate::error::Result;
+use crate::shape::Layout;
+
+/// Elements of a tile's sums: they should stay in the L1 cache.
+const TILE: usize = 4096;
+/// Longest part of a row.
+const LONGEST: usize = 1024;
+/// Steps of the reduction between loads and stores of the sums.
+const CHUNK: usize = 32;
+/// Tiles are made smaller until there are this many tasks.
+const TASKS: usize = 16;
+/// Tiles can be tiny; they are handed out in so many pieces.
+const PIECES: usize = 64;
+
+/// One stencil, cut up.
+pub(super) struct Grid {
+    lines: Lines,
+    /// For one filter over planes.
+    ring: Option<Ring>,
+    /// Rows, and the columns of each part of a row.
+    rows: usize,
+    row_tiles: usize,
+    columns: Vec<Range<usize>>,
+    first_task: usize,
+    first_weight: usize,
+}
+
+/// How target channels of a group are cut into blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks {
+    pub count: usize,
+    pub height: usize,
+}
+
+impl Blocks {
+    pub fn new(channels: usize) -> Self {
+        let most = HEIGHTS[HEIGHTS.len() - 1];
+        let each = channels.div_ceil(channels.div_ceil(most));
+        let height = HEIGHTS.into_iter().find(|&h| h >= each).unwrap_or(most);
+        Blocks {
+            count: channels.div_ceil(height),
+            height,
+        }
+    }
+}
+
+/// Whether this is the way to compute a job; if so its stencils cut up, and the blocks.
+///
+/// The estimate counts vector instructions for one vector of positions and one step of the
+/// reduction: multiply-adds, and what reading the source takes.
+pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<(Blocks, Vec<Grid>)> {
+    let roles = &job.roles;
+    let Geometry { lanes, rows } = T::Acc::geometry(job.level);
+    as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
+    let channels = roles.target_channels;
+    let blocks = Blocks::new(channels);
+    // one filter that is no ring: whole planes are packed instead, so that rows have no edges
+    let rings = || job.stencils.iter().all(|s| Ring::new(roles, s).is_some());
+    ((roles.source_channels, channels) != (1, 1) || rings()).then_some(())?;
+    for stencil in &job.stencils {
+        let load = read_cost(stencil.pace[3]);
+        let width = stencil.count[3];
+        let padded = width.next_multiple_of(lanes) as f64 / width as f64;
+        let here = blocks.count as f64 * (blocks.height as f64 + load) * padded;
+        let packed = (channels.div_ceil(rows) * 2 + channels) as f64 + PACKING + load;
+        if here > packed {
+            return None;
+        }
+    }
+    let most = simd::direct_vectors(blocks.height, rows);
+    let mut grids = Vec::with_capacity(job.stencils.len());
+    let (mut tasks, mut weights) = (0, 0usize);
+    let outer = product(&[roles.batch, roles.groups, blocks.count]);
+    for stencil in &job.stencils {
+        let ring = Ring::new(roles, stencil).filter(|_| blocks.height == 1);
+        let most = match &ring {
+            Some(ring) => simd::direct_vectors(ring.taps, rows),
+            None => most,
+        };
+        let lines = lines(roles, stencil, lanes, most)?;
+        let outer = outer.saturating_mul(job.stencils.len());
+        let mut grid = Grid::new(lines, ring, blocks.height, outer);
+        (grid.first_task, grid.first_weight) = (tasks, weights);
+        tasks += grid.tiles() * roles.batch * roles.groups * blocks.count;
+        weights += product(&[roles.source_channels, stencil.taps.len(), blocks.height])
+            .saturating_mul(roles.groups * blocks.count);
+        grids.push(grid);
+    }
+    Some((blocks, grids))
+}
+
+/// What packing a vector of the source for a matrix product costs beside reading it.
+const PACKING: f64 = 4.0;
+
+/// What reading a vector of positions so many apart takes, in instructions.
+pub(super) fn read_cost(pace: usize) -> f64 {
+    match pace {
+        1 => 1.0,
+        2 => 4.0,
+        _ => 24.0,
+    }
+}
+
+impl Grid {
+    fn new(lines: Lines, ring: Option<Ring>, height: usize, outer: usize) -> Self {
+        let width = lines.width;
+        let longest = LONGEST.min((TILE / height).max(1));
+        let count = lines.rows.len();
+        let mut rows = (TILE / height / width.min(longest)).clamp(1, count);
+        let parts = |longest: usize| width.div_ceil(longest).max(1);
+        let mut longest = longest;
+        while product(&[outer, count.div_ceil(rows), parts(longest)]) < TASKS {
+            if rows > 1 {
+                rows = rows.div_ceil(2);
+            } else if longest > 8 * lines.lanes {
+                longest /= 2;
+            } else {
+                break;
+            }
+        }
+        let mut columns: Vec<Range<usize>> = Vec::new();
+        for block in &lines.blocks {
+            let end = width.min(block.first + block.vectors * lines.lanes);
+            match columns.last_mut() {
+                Some(last) if end - last.start <= longest => last.end = end,
+                _ => columns.push(block.first..end),
+            }
+        }
+        Grid {
+            row_tiles: count.div_ceil(rows),
+            lines,
+            ring,
+            rows,
+            columns,
+            first_task: 0,
+            first_weight: 0,
+        }
+    }
+
+    fn tiles(&self) -> usize {
+        self.row_tiles * self.columns.len()
+    }
+
+    fn tile(&self, roles: &Roles, blocks: Blocks, index: usize) -> Tile {
+        let (rest, tile) = (index / self.tiles(), index % self.tiles());
+        let (rest, block) = (rest / blocks.count, rest % blocks.count);
+        let (row, part) = (tile / self.columns.len(), tile % self.columns.len());
+        Tile {
+            image: rest / roles.groups,
+            group: rest % roles.groups,
+            block,
+            rows: row * self.rows..self.lines.rows.len().min((row + 1) * self.rows),
+            columns: self.columns[part].clone(),
+        }
+    }
+}
+
+/// One task.
+struct Tile {
+    image: usize,
+    group: usize,
+    block: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+pub(super) fn run<T: Element>(job: &Job<T>, blocks: Blocks, grids: &[Grid]) -> Result<()> {
+    let roles = &job.roles;
+    let each = roles.groups * blocks.count;
+    let tasks = roles.batch * each * grids.iter().map(Grid::tiles).sum::<usize>();
+    let sizes = job
+        .stencils
+        .iter()
+        .map(|stencil| weights(roles, stencil, blocks) * each);
+    // Taken out of its cell for the call: a thread that waits may start another call.
+    let mut kept = T::Acc::packed().take();
+    let packed = take(&mut kept, sizes.sum())?;
+    let mut rest = &mut packed[..];
+    for stencil in &job.stencils {
+        let size = weights(roles, stencil, blocks);
+        let (here, after) = rest.split_at_mut(size * each);
+        rest = after;
+        here.par_chunks_mut(size.max(1))
+            .with_min_len((1 << 12) / size.max(1) + 1)
+            .enumerate()
+            .for_each(|(i, to)| {
+                let (group, block) = (i / blocks.count, i % blocks.count);
+                pack(job, stencil, blocks, (group, block), to);
+            });
+    }
+    let packed = &*packed;
+    let pieces = tasks.min(PIECES);
+    let done = (0..pieces)
+        .into_par_iter()
+        .with_max_len(1)
+        .try_for_each(|piece| {
+            let (from, to) = share(tasks, pieces, piece);
+            T::Acc::scratch().with_borrow_mut(|scratch| {
+                (from..to).try_for_each(|task| {
+                    let s = grids.partition_point(|grid| grid.first_task <= task) - 1;
+                    let (grid, stencil) = (&grids[s], &job.stencils[s]);
+                    let tile = grid.tile(roles, blocks, task - grid.first_task);
+                    let size = weights(roles, stencil, blocks);
+                    let first = grid.first_weight + (tile.group * blocks.count + tile.block) * size;
+                    let packed = &packed[first..][..size];
+                    compute(job, stencil, grid, blocks, tile, packed, scratch)
+                })
+            })
+        });
+    T::Acc::packed().replace(kept);
+    done
+}
+
+/// Packed weights of one block of one group.
+fn weights(roles: &Roles, stencil: &Stencil, blocks: Blocks) -> usize {
+    product(&[roles.source_channels, stencil.taps.len(), blocks.height])
+}
+
+/// `to (source channels, taps, height)`, zeros past the last target channel.
+fn pack<T: Element>(
+    job: &Job<T>,
+    stencil: &Stencil,
+    blocks: Blocks,
+    (group, block): (usize, usize),
+    to: &mut [T::Acc],
+) {
+    let roles = &job.roles;
+    let first = block * blocks.height;
+    let count = blocks.height.min(roles.target_channels - first);
+    let from = &job.weight[group * roles.weight_group + first * roles.weight_target..];
+    let taps = stencil.taps.len();
+    for (step, to) in to.chunks_exact_mut(blocks.height).enumerate() {
+        let at = step / taps * roles.weight_source + stencil.taps[step % taps].weight;
+        for (m, to) in to.iter_mut().enumerate() {
+            *to = match m < count {
+                true => from[at + m * roles.weight_target].to_acc(),
+                false => T::Acc::default(),
+            };
+        }
+    }
+}
+
+fn compute<T: Element>(
+    job: &Job<T>,
+    stencil: &Stencil,
+    grid: &Grid,
+    blocks: Blocks,
+    tile: Tile,
+    weights: &[T::Acc],
+    scratch: &mut Scratch<T::Acc>,
+) -> Result<()> {
+    let roles = &job.roles;
+    let lines = &grid.lines;
+    let width = tile.columns.len();
+    let pitch = tile.rows.len() * width + lines.lanes;
+    let sums = scratch.c.take(pitch * blocks.height)?;
+    let first = tile.group * roles.source_channels * roles.source.channel;
+    let source = &job.source[tile.image * roles.source.outer..][..roles.source.outer][first..];
+    let Some(source) = as_acc(source) else {
+        return Ok(()); // `plan` has looked
+    };
+    if let Some(ring) = &grid.ring {
+        let weights = ring.order(weights, scratch.b.take(weights.len())?);
+        for (rows, plane) in segments(tile.rows.clone(), stencil.count[2]) {
+            let at = (rows.start - tile.rows.start) * width;
+            let plane = ring.plane(roles, stencil, plane, rows, stencil.count[2], source);
+            let blocks = lines.blocks_in(&tile.columns);
+            simd::ring(
+                job.level,
+                lines,
+                blocks,
+                plane,
+                weights,
+                (&mut sums[at..], width),
+            );
+        }
+    } else {
+        let taps = stencil.taps.len();
+        // few channels at a time: planes of a power of two lie in the same cache sets
+        let chunk = (CHUNK / taps).clamp(1, 8);
+        for first in (0..roles.source_channels).step_by(chunk) {
+            let operands = Direct {
+                lines,
+                rows: &lines.rows[tile.rows.clone()],
+                blocks: lines.blocks_in(&tile.columns),
+                source: &source[first * roles.source.channel..],
+                plane: roles.source.channel,
+                channels: chunk.min(roles.source_channels - first),
+                weights: &weights[first * taps * blocks.height..],
+                add: first > 0,
+                target: sums,
+                pitch,
+                width,
+            };
+            simd::direct(job.level, blocks.height, operands);
+        }
+    }
+    let first = tile.block * blocks.height;
+    let channels = first..roles.target_channels.min(first + blocks.height);
+    let dense =
+        stencil.step == [1; 4] && stencil.count == roles.target_size && width == lines.width;
+    for (m, sums) in channels.zip(sums.chunks_exact_mut(pitch)) {
+        let channel = tile.group * roles.target_channels + m;
+        let target = tile.image * roles.target.outer + channel * roles.target.channel;
+        let mut sums = &mut sums[..tile.rows.len() * width];
+        if let Some(bias) = job.bias {
+            add_scalar(sums, bias[channel].to_acc());
+        }
+        if dense {
+            let at = target + tile.rows.start * width;
+            // SAFETY: tiles do not overlap, and no other task has this one.
+            store(sums, unsafe { job.target.part(at, sums.len()) }, job.write);
+            continue;
+        }
+        for row in tile.rows.clone() {
+            let (here, rest) = sums.split_at_mut(width);
+            sums = rest;
+            let outer = crate::cpu::strides::unravel(row * lines.width, stencil.count);
+            let j = [outer[0], outer[1], outer[2], tile.columns.start];
+            let at = target + roles.target.at(stencil.target(j));
+            if stencil.step[3] == 1 {
+                // SAFETY: as above.
+                store(here, unsafe { job.target.part(at, width) }, job.write);
+            } else {
+                // SAFETY: as above.
+                unsafe { store_strided(here, &job.target, at, stencil.step[3], job.write) };
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! The memory of tensors on the CPU, kept when a tensor goes and handed out to the next one.
+//!
+//! The first touch of a fresh page costs more than most operations on it, so in steady state, when
+//! the same results are made over and over, no fresh memory is asked for.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+
+/// Buffers smaller than this many bytes are left to the allocator, which keeps those itself.
+const SMALL: usize = 1 << 16;
+
+/// Bytes that a pool holds at most.
+const MOST: usize = 256 << 20;
+
+/// A buffer is let go when so many others came back since.
+const LIFETIME: usize = 64;
+
+/// Buffers of one element type that no tensor has, oldest first.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Pool<T>(Mutex<Shelf<T>>);
+
+#[derive(Debug)]
+struct Shelf<T> {
+    /// With the number of buffers that had come back before.
+    kept: Vec<(usize, Vec<T>)>,
+    returned: usize,
+}
+
+impl<T> Pool<T> {
+    pub(crate) const fn new() -> Self {
+        Pool(Mutex::new(Shelf {
+            kept: Vec::new(),
+            returned: 0,
+        }))
+    }
+}
+
+impl<T> Pool<T> {
+    /// The least buffer that holds `len` elements and is not twice as large.
+    fn take(&self, len: usize) -> Option<Vec<T>> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let suits = |capacity: usize| (len..=len.saturating_mul(2)).contains(&capacity);
+        let sizes = shelf.kept.iter().map(|(_, buffer)| buffer.capacity());
+        let (_, index) = sizes.zip(0..).filter(|&(c, _)| suits(c)).min()?;
+        Some(shelf.kept.remove(index).1)
+    }
+
+    fn give(&self, buffer: Vec<T>) {
+        let bytes = |buffer: &Vec<T>| buffer.capacity().saturating_mul(size_of::<T>());
+        if !(SMALL..=MOST).contains(&bytes(&buffer)) {
+            return;
+        }
+        // what is let go is freed after the lock
+        let mut gone = Vec::new();
+        {
+            let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.returned += 1;
+            let now = shelf.returned;
+            shelf.kept.push((now, buffer));
+            let mut held: usize = shelf.kept.iter().map(|(_, buffer)| bytes(buffer)).sum();
+            while let Some((since, oldest)) = shelf.kept.first()
+                && (held > MOST || now - since > LIFETIME)
+            {
+                held -= bytes(oldest);
+                gone.push(shelf.kept.remove(0));
+            }
+        }
+        drop(gone);
+    }
+}
+
+/// Memory of one tensor, which goes back to its pool.
+#[derive(Debug)]
+pub(crate) struct HostBuffer<T> {
+    data: Vec<T>,
+    /// Gives it to the pool of `T`: a function, so that the type needs no bounds.
+    back: fn(Vec<T>),
+}
+
+impl<T: Element> HostBuffer<T> {
+    /// `len` elements of any value, all of which are written next.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn of_any_value(len: usize) -> Result<Self> {
+        let small = len.saturating_mul(size_of::<T>()) < SMALL;
+        let mut data = match small {
+            true => Vec::new(),
+            false => T::pool().take(len).unwrap_or_default(),
+        };
+        data.truncate(len);
+        reserve(&mut data, len)?;
+        data.resize(len, T::default());
+        Ok(data.into())
+    }
+
+    /// `len` times `value`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn full(len: usize, value: T) -> Result<Self> {
+        let mut data = T::pool().take(len).unwrap_or_default();
+        data.clear();
+        reserve(&mut data, len)?;
+        data.resize(len, value);
+        Ok(data.into())
+    }
+}
+
+fn reserve<T>(data: &mut Vec<T>, len: usize) -> Result<()> {
+    data.try_reserve_exact(len - data.len())
+        .map_err(|_| Error::OutOfMemory {
+            what: format!("a tensor of {len} elements"),
+            requested: len.saturating_mul(size_of::<T>()),
+        })
+}
+
+impl<T: Element> From<Vec<T>> for HostBuffer<T> {
+    fn from(data: Vec<T>) -> Self {
+        HostBuffer {
+            data,
+            back: |data| T::pool().give(data),
+        }
+    }
+}
+
+impl<T: Clone> Clone for HostBuffer<T> {
+    fn clone(&self) -> Self {
+        HostBuffer {
+            data: self.data.clone(),
+            back: self.back,
+        }
+    }
+}
+
+impl<T> Drop for HostBuffer<T> {
+    fn drop(&mut self) {
+        (self.back)(std::mem::take(&mut self.data));
+    }
+}
+
+impl<T> Deref for HostBuffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.data
+    }
+}
+
+impl<T> DerefMut for HostBuffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_comes_back() {
+        // a size that no other test of this process uses
+        const LEN: usize = 77_777_7;
+        let first = HostBuffer::<f64>::full(LEN, 1.5).unwrap();
+        let place = first.as_ptr();
+        drop(first);
+        let second = HostBuffer::<f64>::full(LEN, 2.5).unwrap();
+        assert_eq!(second.as_ptr(), place);
+        assert!(second.iter().all(|&v| v == 2.5));
+        let other = HostBuffer::<f64>::of_any_value(LEN).unwrap();
+        assert_ne!(other.as_ptr(), place);
+        assert_eq!(other.len(), LEN);
+        drop(second);
+        // too large a buffer is not taken for a small one
+        let small = HostBuffer::<f64>::of_any_value(LEN / 3).unwrap();
+        assert_ne!(small.as_ptr(), place);
+    }
+
+    #[test]
+    fn old_buffers_are_let_go() {
+        const LEN: usize = 55_555;
+        let pool = Pool::<f32>::new();
+        pool.give(vec![0.0; LEN]);
+        for _ in 0..=LIFETIME {
+            pool.give(vec![0.0; 2 * LEN + 1]);
+        }
+        assert!(pool.take(LEN).is_none());
+        assert!(pool.take(2 * LEN).is_some());
+        pool.give(vec![0.0; 10]);
+        assert!(pool.take(10).is_none());
+    }
+}
