@@ -43,5 +43,6 @@ mod rewritings;
 mod sampled;
 mod shape_table;
 mod signal;
+mod smear_gradient;
 mod tensors;
 mod training;
