@@ -1,6 +1,6 @@
 //! Batched circular correlation: one vector against a batch, batch against batch, and gradients.
 //!
-//! `benches/peers/scipy_circular.py` times the same sizes with SciPy.
+//! `benches/peers/scipy_signal.py` times the same sizes beside SciPy.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! Convolutions of arrays.
 //!
 //! `cargo bench --bench signal` measures the named problems with criterion; with `-- --serve` the
-//! program answers lines like `f64 full fft 262144 4096` (sizes as `512x512`) with the
-//! least seconds of a call, which `benches/peers/scipy_conv.py` sets beside SciPy's.
+//! program answers lines like `f64 full fft 262144 4096` (sizes as `512x512`) or `f64 circular
+//! batch 4096x512 4096x512` with the least seconds of a call, which
+//! `benches/peers/scipy_signal.py` sets beside SciPy's.
 
 use std::hint::black_box;
 use std::io::{BufRead, Write};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use ndarray::{ArrayD, IxDyn};
-use ndconv::signal::{Complex, Convolution, Method, Mode, Scalar, fft, ndimage};
+use ndconv::signal::{
+    Complex, Convolution, Method, Mode, Scalar, circular_correlate, circular_correlate_vjp, fft,
+    ndimage,
+};
 
 /// Numbers in -1..1 that look random.
 fn signal<S: Scalar>(shape: &[usize]) -> ArrayD<S> {
@@ -103,6 +107,15 @@ fn answer<S: Scalar>(mode: Mode, method: Method, n: &[usize], k: &[usize]) -> (f
     (best(|| convolution.convolve(&a, &b)), choice)
 }
 
+/// Circular correlation of rows: with one vector or with as many rows, or the gradients of that.
+fn circular<S: Scalar>(what: &str, n: &[usize], k: &[usize]) -> f64 {
+    let (x, y) = (signal::<S>(n), signal::<S>(k));
+    match what {
+        "gradients" => best(|| circular_correlate_vjp(&x, &y, &x)),
+        _ => best(|| circular_correlate(&x, &y)),
+    }
+}
+
 fn serve() -> Option<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line.ok()?;
@@ -117,6 +130,15 @@ fn serve() -> Option<()> {
                 .collect::<Option<Vec<_>>>()
         };
         let (n, k) = (shape(n)?, shape(k)?);
+        if mode == "circular" {
+            let seconds = match dtype {
+                "f32" => circular::<f32>(method, &n, &k),
+                _ => circular::<f64>(method, &n, &k),
+            };
+            println!("{seconds:e} fft");
+            std::io::stdout().flush().ok()?;
+            continue;
+        }
         let (mode, method) = (mode.parse().ok()?, method.parse().ok()?);
         let (seconds, choice) = match dtype {
             "f32" => answer::<f32>(mode, method, &n, &k),

@@ -5,7 +5,8 @@
 #   scripts/check-report.sh out.html
 #   scripts/check-report.sh              # makes a small report first
 #
-# Needs `chromium` (apt-get install chromium), or CHROMIUM naming another one.
+# Needs `chromium` (apt-get install chromium), or CHROMIUM naming another one. NDCONV names a program
+# to make the report with, in place of one that cargo builds.
 set -eu
 
 fail() {
@@ -22,7 +23,7 @@ if [ $# -gt 0 ]; then
     report=$1
 else
     report=$work/report.html
-    cargo run --quiet --bin ndconv -- bench --report "$report" --repeats 1 --budget 0.01 \
+    ${NDCONV:-cargo run --quiet --bin ndconv --} bench --report "$report" --repeats 1 --budget 0.01 \
         --layer 'conv2d n=1 c=2 k=3 size=8 kernel=3 pad=1' \
         --layer 'conv_transpose1d n=1 c=2 k=3 size=8 kernel=3 stride=2' >/dev/null
 fi

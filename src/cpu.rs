@@ -11,7 +11,7 @@ pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod reduce;
-mod simd;
+pub(crate) mod simd;
 pub(crate) mod step;
 mod strides;
 

@@ -10,6 +10,7 @@ mod kinds;
 mod npy;
 mod onnx;
 mod pickle;
+mod rearranged;
 mod safetensors_file;
 mod source;
 mod torch;

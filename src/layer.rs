@@ -186,6 +186,16 @@ pub trait Layer<T: Element>: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// The layers that this one runs one after another, if it does nothing else.
+    fn inner(&self) -> &[Box<dyn Layer<T>>] {
+        &[]
+    }
+
+    /// The layers of [`Layer::inner`], to be exchanged for others.
+    fn inner_mut(&mut self) -> &mut [Box<dyn Layer<T>>] {
+        &mut []
+    }
+
     /// Moves the parameters to a device; on an error the layer is unchanged.
     ///
     /// # Errors

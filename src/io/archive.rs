@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::ops::Range;
 use std::path::Path;
 
 use flate2::read::DeflateDecoder;
@@ -240,30 +239,32 @@ impl Archive {
             return Ok(stored);
         };
         let what = format!("tensor {}", tensor.name);
-        self.source.check_budget(tensor.bytes() as u64, &what)?;
-        let mut moved = Vec::new();
+        let both = stored.len().saturating_add(tensor.bytes());
+        self.source.check_budget(both as u64, &what)?;
+        let mut moved = super::source::zeroed(tensor.bytes(), &what)?;
         let width = tensor.dtype.bits() / 8;
         plan.gather(&stored, width, 0..tensor.len(), &mut moved)?;
         Ok(moved)
     }
 
-    /// Elements `range` of what [`Archive::read`] gives, in row-major order, read from where they
-    /// are; `None` where the file does not have them in that order.
-    ///
-    /// # Errors
-    /// As [`Archive::read`].
-    pub fn read_part(&self, tensor: &StoredTensor, range: Range<usize>) -> Result<Option<Vec<u8>>> {
+    /// Fills `bytes` with what [`Archive::read`] gives from element `first` on, from where it is;
+    /// false where the file does not have it in that order.
+    pub(super) fn read_part(
+        &self,
+        tensor: &StoredTensor,
+        first: usize,
+        bytes: &mut [u8],
+    ) -> Result<bool> {
         let (Place::Span(span), None, false) = (&tensor.place, &tensor.plan, tensor.big_endian)
         else {
-            return Ok(None);
+            return Ok(false);
         };
-        let byte = |element: usize| tensor.dtype.bytes(element).map(|b| b as u64);
-        let bytes = byte(range.start).zip(byte(range.end));
-        let Some((begin, end)) = bytes.filter(|(begin, end)| begin <= end) else {
-            return Err(Error::shape(&tensor.name, "a part of whole bytes", range));
+        let Some(begin) = tensor.dtype.bytes(first) else {
+            let whole = "a part of whole bytes";
+            return Err(Error::shape(&tensor.name, whole, first));
         };
-        let what = format!("tensor {}", tensor.name);
-        span.read(begin, end - begin, &what).map(Some)
+        span.read_into(begin as u64, bytes, &format!("tensor {}", tensor.name))?;
+        Ok(true)
     }
 
     /// Writes what [`Archive::read`] gives, without holding it in memory where the file has it in

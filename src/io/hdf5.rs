@@ -4,6 +4,7 @@
 //! Format: "HDF5 File Format Specification Version 3.0", The HDF Group.
 
 mod chunks;
+mod dense;
 mod header;
 
 pub(crate) use chunks::Chunks;
@@ -31,6 +32,7 @@ pub(super) fn read(source: &Source) -> Result<Vec<StoredTensor>> {
         tensors: Vec::new(),
         path: HashSet::new(),
         steps: 0,
+        held: 0,
     };
     walk.object(root, String::new(), 0)?;
     Ok(walk.tensors)
@@ -93,6 +95,8 @@ struct Walk<'a> {
     /// The groups that lead here.
     path: HashSet<u64>,
     steps: u64,
+    /// Bytes of names.
+    held: u64,
 }
 
 impl Walk<'_> {
@@ -101,6 +105,16 @@ impl Walk<'_> {
         self.steps += 1;
         if depth > DEEPEST || self.steps > self.source.len() / 16 {
             let reason = format!("{what} is nested too deep or refers to itself");
+            return Err(self.source.error(reason));
+        }
+        Ok(())
+    }
+
+    /// Counts a name that stays in memory: a short file can lead to a long one many times.
+    fn hold(&mut self, name: &str) -> Result<()> {
+        self.held += name.len() as u64;
+        if self.held > (1 << 20).max(self.source.len().saturating_mul(8)) {
+            let reason = "its names take more than eight times the file's length";
             return Err(self.source.error(reason));
         }
         Ok(())
@@ -115,6 +129,7 @@ impl Walk<'_> {
         self.step(what, depth)?;
         let object = Object::read(self.source, self.sizes, address, what)?;
         if object.layout.is_some() {
+            self.hold(&name)?;
             self.tensors.extend(self.dataset(object, name)?);
             return Ok(());
         }
@@ -122,14 +137,10 @@ impl Walk<'_> {
             let reason = format!("group {name} at byte {address} contains itself");
             return Err(self.source.error(reason));
         }
-        if object.dense_links {
-            let reason = format!(
-                "group {what} at byte {address}: its links are in a fractal heap, which is not \
-                 read: write the file with libver='earliest', as Keras does"
-            );
-            return Err(self.source.error(reason));
-        }
         let mut links = object.links;
+        if let Some(dense) = object.dense_links {
+            links.extend(dense.read(self.source, self.sizes)?);
+        }
         if let Some((tree, heap)) = object.symbol_table {
             let names = self.local_heap(heap)?;
             self.symbol_tree(tree, &names, depth, &mut links)?;
@@ -225,7 +236,9 @@ impl Walk<'_> {
             if kind != 2 {
                 // a soft link names what is found elsewhere as well
                 let name: Vec<u8> = name.iter().take(4096).copied().collect();
-                links.push((String::from_utf8_lossy(&name).into_owned(), target));
+                let name = String::from_utf8_lossy(&name).into_owned();
+                self.hold(&name)?;
+                links.push((name, target));
             }
         }
         Ok(())

@@ -153,6 +153,7 @@ fn element(descr: &str) -> Option<(StoredType, bool)> {
         "u8" => Dtype::U64,
         "b1" | "?" => Dtype::BOOL,
         "V2" => Dtype::BF16,
+        "c8" if order != ">" => Dtype::C64,
         _ => return None,
     };
     Some((StoredType(dtype), order == ">"))
@@ -177,6 +178,7 @@ pub(super) fn header(dtype: StoredType, shape: &[usize]) -> Result<Vec<u8>> {
         Dtype::U64 => "<u8",
         Dtype::BOOL => "|b1",
         Dtype::BF16 => "|V2",
+        Dtype::C64 => "<c8",
         _ => {
             let what = format!("{dtype} in an npy file: write safetensors");
             return Err(Error::Unsupported { what });

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 
@@ -16,6 +16,8 @@ pub(crate) struct Source {
     len: u64,
     /// The length of the file that the user has: what memory is measured by.
     honest: u64,
+    /// What stays in memory with it, expanded from the file.
+    held: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ impl Source {
             start: 0,
             len: metadata.len(),
             honest: metadata.len(),
+            held: 0,
         })
     }
 
@@ -57,17 +60,20 @@ impl Source {
             start: 0,
             len,
             honest: len,
+            held: 0,
         }
     }
 
     /// Other bytes of the same file, such as what a part of it was expanded to.
     pub fn expanded(&self, bytes: Vec<u8>) -> Self {
+        let len = bytes.len() as u64;
         Source {
             path: self.path.clone(),
-            len: bytes.len() as u64,
+            len,
             bytes: Bytes::Memory(Arc::new(bytes)),
             start: 0,
             honest: self.honest,
+            held: self.held + len,
         }
     }
 
@@ -106,7 +112,7 @@ impl Source {
     /// Refuses to allocate more for `what` than a file of this length can honestly hold.
     pub fn check_budget(&self, bytes: u64, what: &str) -> Result<()> {
         let limit = FLOOR.max(self.honest.saturating_mul(EXPANSION));
-        if bytes <= limit {
+        if bytes.saturating_add(self.held) <= limit {
             return Ok(());
         }
         let honest = self.honest;
@@ -120,33 +126,36 @@ impl Source {
     pub fn read(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>> {
         self.check(offset, len, what)?;
         let size = usize::try_from(len).map_err(|_| self.error(format!("{what}: too long")))?;
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(size)
-            .map_err(|_| Error::OutOfMemory {
-                what: what.to_string(),
-                requested: size,
-            })?;
-        match &self.bytes {
-            Bytes::Memory(all) => {
-                let start = (self.start + offset) as usize;
-                bytes.extend_from_slice(&all[start..start + size]);
-            }
-            Bytes::File(file) => {
-                let read = self.locked(file).and_then(|mut file| {
-                    file.seek(SeekFrom::Start(self.start + offset))?;
-                    (&mut *file).take(len).read_to_end(&mut bytes)
-                });
-                let read = read.map_err(|e| Error::io(&self.path, e))?;
-                if read != size {
-                    return Err(self.error(format!("{what}: the file became shorter")));
-                }
-            }
-        }
+        let mut bytes = zeroed(size, what)?;
+        self.read_into(offset, &mut bytes, what)?;
         Ok(bytes)
     }
 
-    fn locked<'a>(&self, file: &'a Mutex<File>) -> io::Result<std::sync::MutexGuard<'a, File>> {
+    /// The bytes from `offset` that fill `bytes`.
+    pub fn read_into(&self, offset: u64, bytes: &mut [u8], what: &str) -> Result<()> {
+        self.check(offset, bytes.len() as u64, what)?;
+        let begin = self.start + offset;
+        match &self.bytes {
+            Bytes::Memory(all) => {
+                bytes.copy_from_slice(&all[begin as usize..][..bytes.len()]);
+                Ok(())
+            }
+            Bytes::File(file) => {
+                let read = self.locked(file).and_then(|mut file| {
+                    file.seek(SeekFrom::Start(begin))?;
+                    file.read_exact(bytes)
+                });
+                read.map_err(|e| match e.kind() {
+                    io::ErrorKind::UnexpectedEof => {
+                        self.error(format!("{what}: the file became shorter"))
+                    }
+                    _ => Error::io(&self.path, e),
+                })
+            }
+        }
+    }
+
+    fn locked<'a>(&self, file: &'a Mutex<File>) -> io::Result<MutexGuard<'a, File>> {
         file.lock()
             .map_err(|_| io::Error::other("another thread failed while reading"))
     }
@@ -158,6 +167,18 @@ impl Source {
             position: 0,
         }
     }
+}
+
+/// Memory for `what`, if there is so much.
+pub(crate) fn zeroed(size: usize, what: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let failed = |_| Error::OutOfMemory {
+        what: what.to_string(),
+        requested: size,
+    };
+    bytes.try_reserve_exact(size).map_err(failed)?;
+    bytes.resize(size, 0);
+    Ok(bytes)
 }
 
 /// A [`Source`] as a stream.

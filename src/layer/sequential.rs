@@ -81,11 +81,6 @@ impl<T: Element> Sequential<T> {
         &self.layers
     }
 
-    /// The layers in order, to be exchanged for others.
-    pub(crate) fn layers_mut(&mut self) -> &mut [Box<dyn Layer<T>>] {
-        &mut self.layers
-    }
-
     /// The forward pass, keeping every layer's input.
     ///
     /// # Errors
@@ -271,19 +266,12 @@ impl<T: Element> Layer<T> for Sequential<T> {
             .collect()
     }
 
-    /// A net within a net slides if all of its layers do as they are.
-    fn sliding(&self, x: &[usize], layout: Layout) -> Result<Option<Box<dyn Layer<T>>>> {
-        let mut shape = x.to_vec();
-        for layer in &self.layers {
-            if layer.sliding(&shape, layout)?.is_some() {
-                let what = "Flatten or Dense in a net within a net, as a convolution: make the \
-                            inner net convolutional first"
-                    .into();
-                return Err(Error::Unsupported { what });
-            }
-            shape = layer.output_shape(&shape, layout)?;
-        }
-        Ok(None)
+    fn inner(&self) -> &[Box<dyn Layer<T>>] {
+        &self.layers
+    }
+
+    fn inner_mut(&mut self) -> &mut [Box<dyn Layer<T>>] {
+        &mut self.layers
     }
 
     /// Every layer gets its own seed, or two dropouts would drop the same elements.

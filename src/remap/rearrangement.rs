@@ -272,30 +272,42 @@ impl Rearrangement {
     /// Calls `run(start, step, count)` for every stretch of result elements `range`: they are the
     /// source elements `start + i * step`.
     fn runs(&self, range: Range<usize>, run: &mut impl FnMut(usize, isize, usize)) {
+        if range.is_empty() {
+            return;
+        }
         let moves = self.coalesced();
         let Some(&row) = moves.last() else {
-            if !range.is_empty() {
-                run(self.offset, 1, 1);
-            }
-            return;
+            return run(self.offset, 1, 1);
         };
-        let mut next = range.start;
+        // an odometer over the rows; the first one may begin inside
+        let outer = &moves[..moves.len() - 1];
+        let mut place: Vec<usize> = vec![0; outer.len()];
+        let mut index = range.start / row.size;
+        for (place, piece) in place.iter_mut().zip(outer).rev() {
+            (*place, index) = (index % piece.size, index / piece.size);
+        }
+        let mut start = gather::walk(self.offset, outer, range.start / row.size);
+        let (mut next, mut within) = (range.start, range.start % row.size);
         while next < range.end {
-            let within = next % row.size;
             let count = (row.size - within).min(range.end - next);
-            run(self.start(&moves, next), row.stride, count);
-            next += count;
+            let first = start.wrapping_add_signed(within as isize * row.stride);
+            run(first, row.stride, count);
+            (next, within) = (next + count, 0);
+            for (place, piece) in place.iter_mut().zip(outer).rev() {
+                *place += 1;
+                start = start.wrapping_add_signed(piece.stride);
+                if *place < piece.size {
+                    break;
+                }
+                start = start.wrapping_add_signed(-(piece.size as isize) * piece.stride);
+                *place = 0;
+            }
         }
     }
 
     /// Where result element `index` lies in the source.
-    fn start(&self, moves: &[Piece], mut index: usize) -> usize {
-        let mut start = self.offset;
-        for piece in moves.iter().rev() {
-            start = start.wrapping_add_signed((index % piece.size) as isize * piece.stride);
-            index /= piece.size;
-        }
-        start
+    fn start(&self, moves: &[Piece], index: usize) -> usize {
+        gather::walk(self.offset, moves, index)
     }
 
     /// The result's axes as few pieces as possible, slowest first; none of size 1.

@@ -9,7 +9,8 @@ use crate::tensor::Tensor;
 
 /// Makes a net of convolutions, Flatten and Dense fully convolutional: every Dense becomes a
 /// convolution whose kernel covers what was flattened (or has size 1 behind another Dense), Flatten
-/// goes, and the net gives for larger inputs a map of outputs, `(batch, out, *positions)`.
+/// goes, and the net gives for larger inputs a map of outputs, `(batch, out, *positions)`. Nets
+/// within the net are changed with it.
 ///
 /// The net is run on a random input of shape `x` (in memory order, with its batch axis) before and
 /// after, and must give the same numbers; what comes back is the worst error, as
@@ -42,14 +43,8 @@ pub fn make_convolutional<T: Element>(
     x: &[usize],
     layout: Layout,
 ) -> Result<f64> {
-    let mut shape = x.to_vec();
     let mut replaced = Vec::new();
-    for (i, layer) in net.layers().iter().enumerate() {
-        let sliding = layer.sliding(&shape, layout)?;
-        let new = sliding.as_deref().unwrap_or(layer.as_ref());
-        shape = new.output_shape(&shape, layout)?;
-        replaced.extend(sliding.map(|new| (i, new)));
-    }
+    plan(net, &mut Vec::new(), x.to_vec(), layout, &mut replaced)?;
     if replaced.is_empty() {
         return Err(Error::Unsupported {
             what: "a net without Flatten and Dense to make convolutional".into(),
@@ -68,10 +63,48 @@ pub fn make_convolutional<T: Element>(
     }
 }
 
-fn swap<T: Element>(net: &mut Sequential<T>, replaced: &mut [(usize, Box<dyn Layer<T>>)]) {
-    for (i, layer) in replaced {
-        if let Some(place) = net.layers_mut().get_mut(*i) {
-            std::mem::swap(place, layer);
+/// A layer that takes the place of another, which is found by its number in each net around it.
+type Replacement<T> = (Vec<usize>, Box<dyn Layer<T>>);
+
+/// Adds what changes in the layers within `net`, which stands at `place`; gives the shape that
+/// comes out of the changed net for `shape`.
+fn plan<T: Element>(
+    net: &dyn Layer<T>,
+    place: &mut Vec<usize>,
+    mut shape: Vec<usize>,
+    layout: Layout,
+    replaced: &mut Vec<Replacement<T>>,
+) -> Result<Vec<usize>> {
+    for (i, layer) in net.inner().iter().enumerate() {
+        place.push(i);
+        shape = match layer.inner() {
+            [] => {
+                let sliding = layer.sliding(&shape, layout)?;
+                let new = sliding.as_deref().unwrap_or(layer.as_ref());
+                shape = new.output_shape(&shape, layout)?;
+                replaced.extend(sliding.map(|new| (place.clone(), new)));
+                shape
+            }
+            _ => plan(layer.as_ref(), place, shape, layout, replaced)?,
+        };
+        place.pop();
+    }
+    Ok(shape)
+}
+
+fn swap<T: Element>(net: &mut Sequential<T>, replaced: &mut [Replacement<T>]) {
+    for (place, layer) in replaced {
+        let (mut layers, mut path) = (net.inner_mut(), place.as_slice());
+        while let Some((&i, inside)) = path.split_first() {
+            let Some(there) = layers.get_mut(i) else {
+                break;
+            };
+            if inside.is_empty() {
+                std::mem::swap(there, layer);
+                break;
+            }
+            layers = there.inner_mut();
+            path = inside;
         }
     }
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::align::Region;
 use super::boundary::{Boundary, Margin, extend, extend_adjoint};
+use super::line::Line;
 use super::linear::{Linear, Shared, reversed};
 use super::scalar::Scalar;
 use crate::element::Element;
@@ -138,6 +139,11 @@ pub(crate) fn compute<S: Scalar>(p: &Linear, a: &[S], b: &[S]) -> Result<Vec<S>>
     let (n, k, _) = p.sizes();
     if k > n {
         return compute(&p.swapped(), b, a);
+    }
+    if !S::COMPLEX
+        && let Some(line) = Line::new(p, &S::planes(b, k))
+    {
+        return Ok(S::from_planes(line.convolve(&S::planes(a, n)), n));
     }
     let plan = Plan::new::<S>(p)?;
     let (x, w) = (plan.signal(p, a)?, taps(b, k));

@@ -91,6 +91,15 @@ impl<S: Scalar> Plan<S> {
         }
     }
 
+    /// Makes the memory of another plan that of this one.
+    pub(crate) fn fit(&self, work: &mut Option<Work<S>>) {
+        if let Some(work) = work {
+            work.signal.resize(self.n, S::zero());
+            work.scratch
+                .resize(self.transform.scratch(), Complex::zero());
+        }
+    }
+
     /// `work.signal` to `spectrum`; the signal is destroyed.
     pub(crate) fn forward_into(&self, work: &mut Work<S>, spectrum: &mut [Complex<S::Real>]) {
         self.transform

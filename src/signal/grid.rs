@@ -10,6 +10,7 @@ use rustfft::num_complex::Complex;
 
 use super::align::Region;
 use super::fft::{Plan, Work};
+use super::kept;
 use super::scalar::Scalar;
 use crate::element::Element;
 use crate::error::Result;
@@ -35,12 +36,30 @@ pub(crate) struct Space<S: Scalar> {
     work: Option<Work<S>>,
 }
 
+/// The memory of a [`Space`] between two calls.
+type Memory<S> = ([Vec<Complex<<S as Scalar>::Real>>; 2], Option<Work<S>>);
+
+/// Bytes of a [`Space`] up to which its thread keeps them.
+const KEPT: usize = 4 << 20;
+
 impl<S: Scalar> Space<S> {
     pub fn new() -> Self {
+        let ([spectrum, other], work) = kept::take::<Memory<S>>();
         Space {
-            spectrum: Vec::new(),
-            other: Vec::new(),
-            work: None,
+            spectrum,
+            other,
+            work,
+        }
+    }
+}
+
+impl<S: Scalar> Drop for Space<S> {
+    fn drop(&mut self) {
+        let arrays = [&mut self.spectrum, &mut self.other].map(std::mem::take);
+        let elements: usize = arrays.iter().map(Vec::capacity).sum();
+        let bytes = elements * size_of::<Complex<S::Real>>();
+        if bytes <= KEPT {
+            kept::keep::<Memory<S>>((arrays, self.work.take()));
         }
     }
 }
@@ -62,6 +81,7 @@ impl<S: Scalar> Grid<S> {
         let rows: usize = outer.iter().product();
         let bins = self.last.bins();
         space.spectrum.resize(rows * bins, Complex::zero());
+        self.last.fit(&mut space.work);
         each_chunk_with(
             &mut space.spectrum,
             bins,
@@ -160,6 +180,7 @@ impl<S: Scalar> Grid<S> {
         };
         let len = len.max(1);
         if out.len() < PARALLEL || out.len() <= len {
+            self.last.fit(&mut space.work);
             let work = space.work.get_or_insert_with(|| self.last.work());
             let rows = out.chunks_mut(len).zip(space.spectrum.chunks_mut(bins));
             rows.for_each(|row| finish(work, row));

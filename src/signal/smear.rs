@@ -14,7 +14,7 @@
 
 mod kernel;
 
-use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
+use ndarray::{Array1, ArrayBase, ArrayD, Data, Dimension, IxDyn};
 use rayon::prelude::*;
 
 use crate::element::{Accumulator, Element};
@@ -193,9 +193,70 @@ impl Smear {
         self.run(dz, "dz", self.smearing == Smearing::Gather)
     }
 
-    /// With weights `w[p][q]` of pivot `p` at point `q`: `z[q] = sum_p w[p][q] f[p]` if `spread`,
-    /// else `z[p] = sum_q w[p][q] f[q]`.
-    fn run<T, A, D>(&self, f: &ArrayBase<A, D>, what: &str, spread: bool) -> Result<ArrayD<T>>
+    /// The gradient of a loss in the widths, from the gradient `dz` in the result of
+    /// [`Smear::apply`] to `f`, summed over the batch.
+    ///
+    /// With `v = (x - t) / sigma` a Gaussian changes by `G (v^2 - 1) / sigma`; what [`Edges`] and
+    /// the scaling to a sum of 1 do is differentiated as well. Where the Gaussian is cut is not, and
+    /// matters as little as what is cut off. At width 0 the gradient is 0.
+    ///
+    /// # Shapes
+    /// `f` and `dz` have the same shape, as in [`Smear::apply`]; the result is `(points)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the last axis is not the grid or the shapes differ.
+    ///
+    /// ```
+    /// use ndarray::{arr1, Array1};
+    /// use ndconv::signal::{Smear, Smearing};
+    /// let f: Array1<f64> = arr1(&[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    /// let smear = |sigma| Smear::uniform(1.0, &[sigma; 7], Smearing::Gather);
+    /// // the peak falls as 1 / (sigma sqrt(2 pi)) when all widths grow
+    /// let peak = |sigma| Ok::<f64, ndconv::Error>(smear(sigma)?.apply(&f)?[[3]]);
+    /// let slope = (peak(0.8 + 1e-6)? - peak(0.8 - 1e-6)?) / 2e-6;
+    /// let gradient = smear(0.8)?.sigma_vjp(&f, &f)?;
+    /// assert!((gradient.sum() - slope).abs() < 1e-8);
+    /// # Ok::<(), ndconv::Error>(())
+    /// ```
+    pub fn sigma_vjp<T, A, B, D>(
+        &self,
+        f: &ArrayBase<A, D>,
+        dz: &ArrayBase<B, D>,
+    ) -> Result<Array1<T>>
+    where
+        T: Accumulator,
+        A: Data<Elem = T>,
+        B: Data<Elem = T>,
+        D: Dimension,
+    {
+        let (f_rows, dz_rows) = (self.rows(f, "f")?, self.rows(dz, "dz")?);
+        if f.shape() != dz.shape() {
+            let expected = format!("the shape of f, {:?}", f.shape());
+            return Err(Error::shape("dz", expected, dz.shape()));
+        }
+        // the pivot's own value meets the others through the weights' slopes
+        let (own, near) = match self.smearing {
+            Smearing::Scatter => (f_rows, dz_rows),
+            Smearing::Gather => (dz_rows, f_rows),
+        };
+        let n = self.len();
+        let slope = |kernel: &mut Kernel, p: usize| {
+            let first = kernel.slopes(p, self.sigma[p], self.smearing);
+            let weights = &kernel.weights;
+            let rows = own.chunks(n).zip(near.chunks(n));
+            let met = rows.map(|(own, near)| {
+                let near = near[first..].iter().zip(weights);
+                own[p] * near.map(|(v, w)| v * w).sum::<f64>()
+            });
+            <T as Element>::from_f64(met.sum())
+        };
+        let kernel = || Kernel::new(&self.grid, self.edges, self.tolerance);
+        let slopes: Vec<T> = (0..n).into_par_iter().map_init(kernel, slope).collect();
+        Ok(slopes.into())
+    }
+
+    /// The elements of `f`, row after row.
+    fn rows<T, A, D>(&self, f: &ArrayBase<A, D>, what: &str) -> Result<Vec<f64>>
     where
         T: Accumulator,
         A: Data<Elem = T>,
@@ -206,7 +267,19 @@ impl Smear {
             let expected = format!("{n} points on the last axis");
             return Err(Error::shape(what, expected, f.shape()));
         }
-        let source: Vec<f64> = f.iter().map(|&v| Element::to_f64(v)).collect();
+        Ok(f.iter().map(|&v| Element::to_f64(v)).collect())
+    }
+
+    /// With weights `w[p][q]` of pivot `p` at point `q`: `z[q] = sum_p w[p][q] f[p]` if `spread`,
+    /// else `z[p] = sum_q w[p][q] f[q]`.
+    fn run<T, A, D>(&self, f: &ArrayBase<A, D>, what: &str, spread: bool) -> Result<ArrayD<T>>
+    where
+        T: Accumulator,
+        A: Data<Elem = T>,
+        D: Dimension,
+    {
+        let n = self.len();
+        let source = self.rows(f, what)?;
         let rows = source.len() / n;
         let mut sums = vec![0.0; source.len()];
         // fixed chunks, added in order: the same bits for every number of threads

@@ -13,7 +13,7 @@ use super::scalar::{Real, Scalar};
 use crate::error::Result;
 
 /// Elements from which a second thread is worth waking.
-const PARALLEL: usize = 1 << 14;
+const PARALLEL: usize = 1 << 12;
 
 /// The transform length that keeps the region clean: what wraps around lands outside of it.
 pub(crate) fn transform_len(n: usize, k: usize, region: Region) -> usize {

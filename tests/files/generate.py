@@ -31,6 +31,10 @@ def numpy_files():
     np.savez_compressed(HERE / "compressed.npz", **arrays)
 
 
+def complex_files():
+    np.savez(HERE / "complex.npz", spectrum=np.array([1 + 2j, -3.5j], "<c8"), plain=ramp((3,)))
+
+
 def safetensors_files():
     import torch
     from safetensors.torch import save_file
@@ -144,9 +148,23 @@ def hdf5_files():
             dataset = h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, compact)
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, ramp((3, 2)).astype("<f4"))
             if version == "earliest":
+                file.create_dataset("opaque", data=np.array([0x3F80, 0xC040], "<u2").view("V2"))
                 file.create_dataset("growing", data=values, chunks=(8, 7), maxshape=(None, 30))
                 for i in range(40):
                     file.create_dataset(f"group/deep/tensor_{i:02}", data=ramp((i + 1,)).astype("<f4"))
+
+
+def hdf5_links():
+    """Groups whose links are in a heap: an index of two levels, blocks of several rows, long names."""
+    import h5py
+
+    with h5py.File(HERE / "links_latest.h5", "w", libver="latest") as file:
+        file.create_dataset("one", data=ramp((2, 3)).astype("<f4"))
+        for i in range(600):
+            file[f"many/link_{i:03}"] = file["one"]
+        few = file.create_group("few")
+        for i in range(9):
+            few.create_dataset("long" * 30 + str(i), data=np.float32(i))
 
 
 def onnx_files():
@@ -187,8 +205,10 @@ def onnx_files():
 
 if __name__ == "__main__":
     numpy_files()
+    complex_files()
     safetensors_files()
     torch_files()
     hdf5_files()
+    hdf5_links()
     onnx_files()
     keras_files()

@@ -226,6 +226,8 @@ fn hdf5_layouts_filters_and_types() {
     }
     let archive = open("layouts_earliest.h5");
     assert_ramp(&archive, "growing", "f32", &[20, 30]);
+    // two bytes without a type: bfloat16 to h5py, and in Keras' older files
+    assert_eq!(values(&archive, "opaque"), [1.0, -3.0]);
     for i in 0..40 {
         assert_ramp(
             &archive,
@@ -234,6 +236,44 @@ fn hdf5_layouts_filters_and_types() {
             &[i + 1],
         );
     }
+}
+
+#[test]
+fn hdf5_groups_of_many_links() {
+    let archive = open("links_latest.h5");
+    assert_eq!(archive.tensors().len(), 1 + 600 + 9);
+    for i in 0..600 {
+        let tensor = archive.find(&format!("many/link_{i:03}")).unwrap();
+        assert_eq!(tensor.shape(), [2, 3]);
+    }
+    assert_ramp(&archive, "many/link_599", "f32", &[2, 3]);
+    for i in 0..9 {
+        let name = format!("few/{}{i}", "long".repeat(30));
+        assert_eq!(values(&archive, &name), [f64::from(i)]);
+    }
+}
+
+#[test]
+fn complex_arrays_do_not_hide_the_others() {
+    let archive = open("complex.npz");
+    assert_ramp(&archive, "plain", "f64", &[3]);
+    let spectrum = archive.find("spectrum").unwrap();
+    assert_eq!(
+        (spectrum.dtype().to_string(), spectrum.shape()),
+        ("c64".into(), &[2][..])
+    );
+    let bytes = archive.read(spectrum).unwrap();
+    let parts: Vec<f32> = bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|&w| f32::from_le_bytes(w))
+        .collect();
+    assert_eq!(parts, [1.0, 2.0, 0.0, -3.5]);
+    assert!(matches!(
+        archive.tensor::<f32>("spectrum"),
+        Err(Error::Format { .. })
+    ));
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 use std::io::Write;
 
+use ndconv::Error;
 use ndconv::io::Archive;
-use ndconv::{Error, Result};
-use proptest::prelude::*;
 
 use crate::files::file;
+
+/// The harness of the fuzz targets.
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
 
 #[track_caller]
 fn refused(name: &str, bytes: Vec<u8>, says: &str) {
@@ -292,16 +295,7 @@ fn files_of_no_known_format() {
     ));
 }
 
-/// Opens bytes and reads every tensor, as a hostile file would have it done.
-fn read_all(name: &str, bytes: Vec<u8>) -> Result<()> {
-    let archive = Archive::from_bytes(file(name), bytes)?;
-    for tensor in archive.tensors() {
-        archive.read(tensor)?;
-    }
-    Ok(())
-}
-
-const SAMPLES: [&str; 14] = [
+const SAMPLES: [&str; 15] = [
     "c_order.npy",
     "fortran.npy",
     "plain.npz",
@@ -314,6 +308,7 @@ const SAMPLES: [&str; 14] = [
     "bfloat16.weights.h5",
     "layouts_earliest.h5",
     "layouts_latest.h5",
+    "links_latest.h5",
     "model.onnx",
     "external.onnx",
 ];
@@ -324,7 +319,7 @@ fn truncated_files_are_errors() {
         let bytes = std::fs::read(file(name)).unwrap();
         let step = (bytes.len() / 200).max(1);
         for length in (0..bytes.len()).step_by(step) {
-            let result = read_all(name, bytes[..length].to_vec());
+            let result = fuzz::read(file(name), &bytes[..length]);
             if let Err(error) = &result {
                 assert!(
                     matches!(error, Error::Format { .. }),
@@ -340,19 +335,35 @@ fn truncated_files_are_errors() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn flipped_bytes_never_panic(
-        sample in 0..SAMPLES.len(),
-        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-    ) {
-        let mut bytes = std::fs::read(file(SAMPLES[sample])).unwrap();
-        for (at, value) in flips {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        let _ = read_all(SAMPLES[sample], bytes);
+/// What the fuzz targets do, on the same files for every run.
+#[test]
+fn mutated_files_neither_panic_nor_take_memory() {
+    for (seed, name) in SAMPLES.into_iter().enumerate() {
+        let good = std::fs::read(file(name)).unwrap();
+        fuzz::read(file(name), &good).unwrap();
+        let mut mutator = fuzz::Mutator::new(seed as u64);
+        let refused = (0..400).filter(|_| {
+            let result = fuzz::read(file(name), &mutator.mutate(&good));
+            if let Err(error) = &result {
+                let typed = matches!(error, Error::Format { .. } | Error::Io { .. });
+                assert!(
+                    typed || matches!(error, Error::TooLarge { .. }),
+                    "{name}: {error:?}"
+                );
+            }
+            result.is_err()
+        });
+        assert!(
+            refused.count() > 20,
+            "the mutations of {name} change nothing"
+        );
     }
+}
+
+#[test]
+#[should_panic(expected = "are promised")]
+fn the_harness_sees_memory() {
+    let (_, peak) = fuzz::peak_of(|| vec![0u8; 5 << 20]);
+    assert!((5 << 20..6 << 20).contains(&peak));
+    fuzz::check_memory("x".as_ref(), 10, 17 << 20);
 }

@@ -43,6 +43,7 @@ mod rewritings;
 mod sampled;
 mod shape_table;
 mod signal;
+mod smear_gradient;
 mod tensors;
 mod training;
 

@@ -2,7 +2,9 @@
 
 use ndarray::{ArrayD, IxDyn};
 use ndconv::init::{Init, Rng};
-use ndconv::layer::{Conv, Conv2d, Dense, Flatten, Layer, MaxPool2d, Sequential, Softmax};
+use ndconv::layer::{
+    Conv, Conv2d, Dense, Flatten, Gradients, Layer, MaxPool2d, Sequential, Softmax,
+};
 use ndconv::ops::Activation;
 use ndconv::remap::{self, Rearrangement, WeightKind, WeightLayout};
 use ndconv::{ConvParams, Error, Layout, Padding, Result, Rules, Tensor};
@@ -215,12 +217,67 @@ fn f2_a_net_that_cannot_slide_is_left_alone() {
         .then(Dense::<f64>::new(18, 4, rng).unwrap());
     assert!(remap::make_convolutional(&mut net, &[1, 2, 3, 4], Layout::ChannelsFirst).is_err());
     assert_eq!(net.layers()[0].describe(), "Flatten");
+}
+
+#[test]
+fn f2_nets_within_nets_slide() {
+    for layout in Layout::ALL {
+        let rng = &mut Rng::new(4);
+        let features = Sequential::new()
+            .then(Conv2d::builder(1, 4, [3, 3]).build(rng).unwrap())
+            .then(
+                Sequential::new()
+                    .then(Activation::Relu)
+                    .then(MaxPool2d::new([2, 2])),
+            );
+        let head = Sequential::new()
+            .then(Dense::<f64>::new(4 * 3 * 3, 6, rng).unwrap())
+            .then(Sequential::new())
+            .then(Sequential::new().then(Dense::new(6, 3, rng).unwrap()));
+        let mut net = Sequential::new().then(features).then(Flatten).then(head);
+        let shape = layout.from_channels_first(&[1, 1, 8, 8]);
+        let window = random(&[1, 1, 8, 8], 3).to_layout(layout).unwrap();
+        let y = net.forward(&window).unwrap();
+        let names: Vec<String> = net.parameters().into_iter().map(|(name, _)| name).collect();
+        remap::make_convolutional(&mut net, &shape, layout).unwrap();
+        let strip = random(&[1, 1, 10, 14], 3).to_layout(layout).unwrap();
+        let map = net.forward(&strip).unwrap();
+        assert_eq!(map.channels_first_shape(), [1, 3, 2, 4]);
+        let after = net.forward(&window).unwrap();
+        assert_close(&after.reshape(y.shape()).unwrap(), &y);
+        let still: Vec<String> = net.parameters().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(still, names, "every layer stays in its net");
+    }
+}
+
+#[test]
+fn f2_a_refused_net_within_a_net_is_left_alone() {
+    /// Gives what the shape of its input is: no two forms of a net agree.
+    #[derive(Debug)]
+    struct Axes;
+    impl Layer<f64> for Axes {
+        fn forward(&self, x: &Tensor<f64>) -> ndconv::Result<Tensor<f64>> {
+            Tensor::full(x.shape(), x.shape().len() as f64, &x.device())
+        }
+        fn backward(&self, x: &Tensor<f64>, dy: &Tensor<f64>) -> ndconv::Result<Gradients<f64>> {
+            let (input, parameters) = (Tensor::full(x.shape(), 0.0, &dy.device())?, Vec::new());
+            Ok(Gradients { input, parameters })
+        }
+        fn output_shape(&self, x: &[usize], _layout: Layout) -> ndconv::Result<Vec<usize>> {
+            Ok(x.to_vec())
+        }
+        fn describe(&self) -> String {
+            "Axes".into()
+        }
+    }
     let inner = Sequential::new()
         .then(Flatten)
-        .then(Dense::<f64>::new(18, 4, rng).unwrap());
-    let mut outer = Sequential::new().then(inner);
+        .then(Dense::<f64>::new(18, 4, &mut Rng::new(0)).unwrap());
+    let mut outer = Sequential::new().then(inner).then(Axes);
     let refused = remap::make_convolutional(&mut outer, &[1, 2, 3, 3], Layout::ChannelsFirst);
     assert!(matches!(refused, Err(Error::Unsupported { .. })));
+    assert_eq!(outer.layers()[0].inner()[0].describe(), "Flatten");
+    assert!(outer.layers()[0].inner()[1].describe().starts_with("Dense"));
 }
 
 #[test]

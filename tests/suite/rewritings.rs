@@ -110,20 +110,20 @@ proptest! {
             a.iter().flat_map(|v| (0..width).map(move |i| (v >> (i % 4 * 8)) as u8)).collect()
         };
         let expected = bytes(&moved);
-        let (count, mut got) = (moved.len(), Vec::new());
-        let cut = (rng.uniform() * count as f64) as usize;
-        plan.gather(&bytes(&source), width, 0..cut, &mut got).unwrap();
-        plan.gather(&bytes(&source), width, cut..count, &mut got).unwrap();
-        prop_assert_eq!(&got, &expected);
+        let count = moved.len();
+        let mut cut = |end: usize| (rng.uniform() * end as f64) as usize;
+        let (begin, end) = (cut(count), count - cut(count));
+        for range in [0..count, 0..end, begin..count, begin.min(end)..end.max(begin)] {
+            let mut got = vec![0; range.len() * width];
+            plan.gather(&bytes(&source), width, range.clone(), &mut got).unwrap();
+            prop_assert_eq!(&got, &expected[range.start * width..range.end * width]);
+        }
         let block = plan.block();
         for (i, part) in bytes(&source).chunks(block * width).enumerate() {
-            let mut moved = Vec::new();
+            let mut moved = vec![0; block * width];
             plan.of_blocks(1).unwrap().gather(part, width, 0..block, &mut moved).unwrap();
             prop_assert_eq!(&moved, &expected[i * block * width..(i + 1) * block * width]);
         }
-        got.clear();
-        plan.gather(&bytes(&source), width, 0..count, &mut got).unwrap();
-        prop_assert_eq!(&got, &expected);
     }
 
     #[test]
@@ -142,6 +142,68 @@ proptest! {
             prop_assert_eq!(&layout.to_native(&theirs, kind).unwrap(), &native);
         }
     }
+}
+
+#[test]
+fn large_arrays_move_as_small_ones_do() {
+    // past a block, a group of slabs and a task on every axis that has them
+    let shapes: [(&[usize], &[usize]); 5] = [
+        (&[300, 700], &[1, 0]),
+        (&[130, 9, 70], &[1, 2, 0]),
+        (&[37, 67, 90], &[2, 1, 0]),
+        (&[70, 3, 40, 20], &[1, 3, 0, 2]),
+        (&[2, 67, 1100], &[0, 2, 1]),
+    ];
+    for (shape, order) in shapes {
+        let plan = Rearrangement::new(shape).unwrap().permute(order).unwrap();
+        let source = numbered(shape);
+        let expected = source.view().permuted_axes(IxDyn(order));
+        let expected: Vec<u8> = expected.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = source.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut got = vec![0; bytes.len()];
+        plan.gather(&bytes, 4, 0..source.len(), &mut got).unwrap();
+        assert!(got == expected, "{shape:?} {order:?}");
+        let range = 12_345..source.len() - 777;
+        let mut got = vec![0; range.len() * 4];
+        plan.gather(&bytes, 4, range.clone(), &mut got).unwrap();
+        assert!(
+            got == expected[range.start * 4..range.end * 4],
+            "{shape:?} {order:?} in part"
+        );
+    }
+}
+
+#[test]
+fn files_are_rearranged_part_by_part_as_in_one_piece() {
+    let shape = [2048, 5, 1500]; // 30 MB: several parts each way
+    let values = (0..shape.iter().product()).map(|i: usize| half::f16::from_bits(i as u16));
+    let array = ArrayD::from_shape_vec(IxDyn(&shape), values.collect()).unwrap();
+    let file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
+    ndconv::io::write_npy(file.path(), &array).unwrap();
+    let archive = ndconv::io::Archive::open(file.path()).unwrap();
+    let tensor = &archive.tensors()[0];
+    let source = archive.read(tensor).unwrap();
+    // rows that stay, columns, and neither
+    for order in [[0, 2, 1], [2, 0, 1], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+        for reversed in [None, Some(0), Some(1)] {
+            let mut plan = Rearrangement::new(&shape).unwrap().permute(&order).unwrap();
+            if let Some(axis) = reversed {
+                plan = plan.reverse(axis).unwrap();
+            }
+            let mut expected = vec![0; source.len()];
+            plan.gather(&source, 2, 0..array.len(), &mut expected)
+                .unwrap();
+            let mut got = Vec::new();
+            archive.copy_rearranged(tensor, &plan, &mut got).unwrap();
+            assert!(got == expected, "{order:?} {reversed:?}");
+        }
+    }
+    let other = Rearrangement::new(&[5]).unwrap();
+    assert!(
+        archive
+            .copy_rearranged(tensor, &other, &mut Vec::new())
+            .is_err()
+    );
 }
 
 #[test]
@@ -223,8 +285,9 @@ fn impossible_rearrangements_are_errors() {
         Err(Error::Unsupported { .. })
     ));
     assert!(plan().apply(&numbered(&[6, 4])).is_err());
-    assert!(plan().gather(&[0; 23], 1, 0..2, &mut Vec::new()).is_err());
-    assert!(plan().gather(&[0; 24], 1, 0..25, &mut Vec::new()).is_err());
+    assert!(plan().gather(&[0; 23], 1, 0..2, &mut [0; 2]).is_err());
+    assert!(plan().gather(&[0; 24], 1, 0..25, &mut [0; 25]).is_err());
+    assert!(plan().gather(&[0; 24], 1, 0..2, &mut [0; 3]).is_err());
     assert!(Rearrangement::new(&[usize::MAX, 2]).is_err());
     let empty = Rearrangement::new(&[0, 3]).unwrap().reverse(0).unwrap();
     assert_eq!(

@@ -34,6 +34,8 @@ Layers in one line: OP n= c= k= size= kernel= [stride= pad= dilation= groups= ou
 with OP conv1d to conv4d or conv_transpose1d .., n batch, c and k channels in and out, and sizes
 along the axes as one number for all or one for each (size=56x28).
 
+Exit codes: 0 done, 2 a list, a file or an argument is wrong.
+
 Examples:
   ndconv bench --shapes resnet50 --batch 8
   ndconv bench --layer 'conv2d n=32 c=64 k=64 size=56 kernel=3 pad=1' --dtype f32,f16

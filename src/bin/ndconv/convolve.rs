@@ -20,6 +20,8 @@ Arrays are .npy files of real, complex or whole numbers (computed as f64). Image
 filtered as scipy.ndimage does: same size, reflected at the edges; a kernel whose taps cancel
 (sobel-x, laplace) gives the size of the change.
 
+Exit codes: 0 done, 2 a file or an argument is wrong.
+
 Examples:
   ndconv convolve a.npy b.npy --mode same --align scipy -o c.npy
   ndconv convolve rows.npy taps.npy --axes 1 --method direct -o out.npy
@@ -34,6 +36,8 @@ pub struct Convolve {
 #[derive(clap::Args)]
 #[command(after_help = "\
 See `ndconv convolve --help` for the files.
+
+Exit codes: 0 done, 2 a file or an argument is wrong.
 
 Examples:
   ndconv correlate a.npy b.npy --mode valid -o c.npy

@@ -11,6 +11,8 @@ use crate::table::{Align, Cell, Table};
 /// List what this build can run on: processor, instruction levels, threads, GPUs.
 #[derive(clap::Args)]
 #[command(after_help = "\
+Exit codes: 0 done, 2 an argument is wrong.
+
 Examples:
   ndconv devices
   ndconv devices --ceilings --json")]

@@ -14,6 +14,8 @@ use crate::output::Output;
 /// Print the completion script of a shell.
 #[derive(clap::Args)]
 #[command(after_help = "\
+Exit codes: 0 done, 2 an argument is wrong or a file could not be written.
+
 Examples:
   ndconv completions bash > ~/.local/share/bash-completion/completions/ndconv
   ndconv completions zsh > ~/.zfunc/_ndconv")]
@@ -34,6 +36,8 @@ impl Completions {
 /// Print the manual page, or write one page per subcommand.
 #[derive(clap::Args)]
 #[command(after_help = "\
+Exit codes: 0 done, 2 an argument is wrong or a file could not be written.
+
 Examples:
   ndconv man | man -l -
   ndconv man --dir ~/.local/share/man/man1")]

@@ -19,6 +19,8 @@ use crate::progress;
 R[k] = sum over i of x[i + k] * conj(y[i]); the shorter signal is taken to end in zeros. A matrix
 gives a column for every pair of columns (i, j), at P * i + j.
 
+Exit codes: 0 done, 2 a file or an argument is wrong.
+
 Examples:
   ndconv xcorr x.npy y.npy --scaling coeff --maxlag 100
   ndconv xcorr x.npy --centred --scaling biased -o autocovariance.npy")]

@@ -92,9 +92,10 @@ impl Chunks {
         if in_chunk == 0 {
             return Err(wrong("its chunks are empty"));
         }
-        source.check_budget((in_chunk * width) as u64, name)?;
         let bytes = check_elements(name, shape)?.saturating_mul(width);
-        source.check_budget(bytes as u64, name)?;
+        // beside the dataset, a chunk before and after each filter
+        let chunks = (in_chunk * width).saturating_mul(2);
+        source.check_budget(bytes.saturating_add(chunks) as u64, name)?;
         Ok(Chunks {
             stored: Some(Stored {
                 source: source.clone(),

@@ -5,6 +5,7 @@ use safetensors::Dtype;
 use super::super::kinds::StoredType;
 use super::super::source::{Cursor, Source};
 use super::chunks::{Filter, Index};
+use super::dense::DenseLinks;
 use super::{Sizes, UNDEFINED};
 use crate::error::Result;
 
@@ -29,9 +30,7 @@ pub(super) struct Object {
     /// Addresses of the index and of the names of an old group.
     pub symbol_table: Option<(u64, u64)>,
     pub links: Vec<(String, u64)>,
-    pub dense_links: bool,
-    opaque: bool,
-    named_type: bool,
+    pub dense_links: Option<DenseLinks>,
 }
 
 /// More continuation blocks than any header has.
@@ -108,10 +107,6 @@ impl Object {
                 }
             }
         }
-        // Keras' bfloat16: two opaque bytes and an attribute that names the type
-        if object.opaque && object.named_type {
-            object.dtype = Some((StoredType(Dtype::BF16), false));
-        }
         Ok(object)
     }
 
@@ -124,21 +119,15 @@ impl Object {
                     body.u8()?
                 };
                 body.skip(if flags & 1 != 0 { 8 } else { 0 })?;
-                self.dense_links = sizes.address(body)? != UNDEFINED;
+                let (heap, names) = (sizes.address(body)?, sizes.address(body)?);
+                let there = heap != UNDEFINED && names != UNDEFINED;
+                self.dense_links = there.then_some(DenseLinks { heap, names });
             }
             0x03 => self.datatype(body)?,
             0x05 => self.fill = fill_value(body)?,
             0x06 => self.links.extend(link(body, sizes)?),
             0x08 => self.layout = Some(layout(body, sizes)?),
             0x0b => self.filters = filters(body)?,
-            0x0c => {
-                let version = body.u8()?;
-                body.skip(1)?;
-                let length = body.size(2)?;
-                body.skip(if version == 3 { 5 } else { 4 })?;
-                let name = body.take(length)?;
-                self.named_type |= name.split(|&b| b == 0).next() == Some(b"dtype");
-            }
             0x11 => self.symbol_table = Some((sizes.address(body)?, sizes.address(body)?)),
             _ => {}
         }
@@ -175,7 +164,8 @@ impl Object {
             }
             (8, 1) => Dtype::BOOL, // h5py's bool: an enumeration of one byte
             (5, 2) => {
-                self.opaque = true;
+                // two bytes of no type: what NumPy, and so h5py and Keras, make of bfloat16
+                self.dtype = Some((StoredType(Dtype::BF16), false));
                 return Ok(());
             }
             _ => return Ok(()),
@@ -218,7 +208,7 @@ fn fill_value(body: &mut Cursor) -> Result<Vec<u8>> {
 }
 
 /// A link of a new group, unless it is a soft or external one.
-fn link(body: &mut Cursor, sizes: Sizes) -> Result<Option<(String, u64)>> {
+pub(super) fn link(body: &mut Cursor, sizes: Sizes) -> Result<Option<(String, u64)>> {
     body.skip(1)?;
     let flags = body.u8()?;
     let kind = if flags & 8 != 0 { body.u8()? } else { 0 };

@@ -67,6 +67,13 @@ impl Grid {
         }
     }
 
+    pub fn distance(&self, p: usize, q: usize) -> f64 {
+        match self {
+            Grid::Uniform { spacing, .. } => p.abs_diff(q) as f64 * spacing,
+            Grid::Points { positions, .. } => positions[q] - positions[p],
+        }
+    }
+
     /// The points within `reach` of point `p`, itself included.
     pub fn window(&self, p: usize, reach: f64) -> Range<usize> {
         match self {
@@ -110,6 +117,37 @@ impl<'a> Kernel<'a> {
 
     /// Computes the weights of pivot `p` and gives the first point they belong to.
     pub fn weigh(&mut self, p: usize, sigma: f64, smearing: Smearing) -> usize {
+        let window = self.samples(p, sigma);
+        let total: f64 = self.weights.iter().sum();
+        let (share, _) = self.inside(p, sigma, &window, total, 0.0);
+        self.weights.iter_mut().for_each(|w| *w *= share / total);
+        self.to_values(p, &window, smearing);
+        window.start
+    }
+
+    /// As [`Kernel::weigh`], but computes the derivatives of the weights in the pivot's width.
+    pub fn slopes(&mut self, p: usize, sigma: f64, smearing: Smearing) -> usize {
+        let window = self.samples(p, sigma);
+        if sigma == 0.0 {
+            self.weights.fill(0.0);
+            return window.start;
+        }
+        // w = share g / total, and sigma dg / dsigma = g v^2, v the distance in widths
+        let squared = |q: usize| (self.grid.distance(p, q) / sigma).powi(2);
+        let total: f64 = self.weights.iter().sum();
+        let moments = self.weights.iter().zip(window.clone());
+        let mean = moments.map(|(g, q)| g * squared(q)).sum::<f64>() / total;
+        let (share, growth) = self.inside(p, sigma, &window, total, mean);
+        let scale = share / total / sigma;
+        for (w, q) in self.weights.iter_mut().zip(window.clone()) {
+            *w *= scale * (squared(q) - mean + growth);
+        }
+        self.to_values(p, &window, smearing);
+        window.start
+    }
+
+    /// The Gaussian of pivot `p` as it is, times the cells where they differ, and where.
+    fn samples(&mut self, p: usize, sigma: f64) -> Range<usize> {
         let window = self.grid.window(p, self.reach(sigma));
         self.weights.clear();
         match self.grid {
@@ -130,38 +168,53 @@ impl<'a> Kernel<'a> {
                     .extend(points.map(|q| cells[q] * gauss((positions[q] - at) / sigma)));
             }
         }
-        let total: f64 = self.weights.iter().sum();
-        let scale = self.share_inside(p, sigma, &window, total) / total;
-        self.weights.iter_mut().for_each(|w| *w *= scale);
+        window
+    }
+
+    /// From what arrives in a cell to the value there: `cell(q) z(q)` is what arrives at `q` of the
+    /// area `cell(p) f(p)`.
+    fn to_values(&mut self, p: usize, window: &Range<usize>, smearing: Smearing) {
         if let (Grid::Points { cells, .. }, Smearing::Scatter) = (self.grid, smearing) {
-            // cell(q) z(q) is what arrives at q of the area cell(p) f(p)
-            let points = window.clone();
-            for (w, q) in self.weights.iter_mut().zip(points) {
+            for (w, q) in self.weights.iter_mut().zip(window.clone()) {
                 *w *= cells[p] / cells[q];
             }
         }
-        window.start
     }
 
-    /// What the weights sum to: the part of the Gaussian's area that lies on the grid.
-    fn share_inside(&self, p: usize, sigma: f64, window: &Range<usize>, total: f64) -> f64 {
+    /// What the weights sum to, the part of the Gaussian's area that lies on the grid, and the
+    /// derivative of its logarithm in that of the width, for samples of this sum whose squared
+    /// distances in widths have this mean.
+    fn inside(
+        &self,
+        p: usize,
+        sigma: f64,
+        window: &Range<usize>,
+        total: f64,
+        mean: f64,
+    ) -> (f64, f64) {
+        const ALL: (f64, f64) = (1.0, 0.0);
         if self.edges == Edges::Closed {
-            return 1.0;
+            return ALL;
         }
         match self.grid {
             Grid::Uniform { spacing, len } => {
                 let steps = self.reach(sigma) / spacing;
                 let (room_before, room_after) = (p as f64, (len - 1 - p) as f64);
                 if steps.floor() <= room_before.min(room_after) {
-                    return 1.0;
+                    return ALL;
                 }
                 let u = spacing / sigma;
                 if u * RESOLVED <= 1.0 {
                     // sum over all integers of exp(-(m u)^2 / 2), to rounding
-                    return total * u * FRAC_2_SQRT_PI / 2.0 * FRAC_1_SQRT_2;
+                    let share = total * u * FRAC_2_SQRT_PI / 2.0 * FRAC_1_SQRT_2;
+                    return (share, mean - 1.0);
                 }
-                let all = (1..=steps as usize).map(|m| gauss(m as f64 * u));
-                total / (1.0 + 2.0 * all.sum::<f64>())
+                let (mut all, mut squares) = (1.0, 0.0);
+                for v in (1..=steps as usize).map(|m| m as f64 * u) {
+                    all += 2.0 * gauss(v);
+                    squares += 2.0 * gauss(v) * v * v;
+                }
+                (total / all, mean - squares / all)
             }
             Grid::Points { positions, cells } => {
                 let last = positions.len() - 1;
@@ -170,9 +223,16 @@ impl<'a> Kernel<'a> {
                 let above = positions[last] + cells[last] / 2.0 - at;
                 let (inside_below, inside_above) = (window.start > 0, window.end <= last);
                 if inside_below && inside_above {
-                    return 1.0;
+                    return ALL;
                 }
-                1.0 - upper_tail(below / sigma) - upper_tail(above / sigma)
+                let [below, above] = [below / sigma, above / sigma];
+                let share = 1.0 - upper_tail(below) - upper_tail(above);
+                // v phi(v), which is 0 at infinity
+                let flow = |v: f64| match gauss(v) {
+                    0.0 => 0.0,
+                    g => v * g * FRAC_2_SQRT_PI / 2.0 * FRAC_1_SQRT_2,
+                };
+                (share, -(flow(below) + flow(above)) / share)
             }
         }
     }

@@ -115,70 +115,14 @@ impl Changed {
         self.plan.shape()
     }
 
-    /// Writes the elements in their new order, a few megabytes at a time beside the tensor itself.
+    /// Writes the elements in their new order.
     pub fn write(
         &self,
         archive: &Archive,
         tensor: &StoredTensor,
         target: &mut dyn Write,
     ) -> Result<()> {
-        if self.plan.is_reshape() {
-            return archive.copy(tensor, target);
-        }
-        let width = tensor.dtype().bits() / 8;
-        if width == 0 {
-            let what = format!(
-                "{}: elements of less than a byte in another order",
-                tensor.name()
-            );
-            return Err(Error::Unsupported { what });
-        }
-        let written = |bytes: &[u8], target: &mut dyn Write| {
-            target.write_all(bytes).map_err(|source| Error::Io {
-                path: archive.path().to_owned(),
-                source,
-            })
-        };
-        const BLOCK: usize = 4 << 20; // bytes, more or less
-        let elements = tensor.len();
-        let mut moved = Vec::new();
-
-        // rows that stay in their place, a few megabytes at a time
-        let row = self.plan.block().max(1);
-        let rows = (BLOCK / width / row).max(1);
-        for begin in (0..elements).step_by(row * rows) {
-            let end = elements.min(begin + row * rows);
-            let part = match row < elements {
-                true => archive.read_part(tensor, begin..end)?,
-                false => None,
-            };
-            let Some(part) = part else { break };
-            moved.clear();
-            let plan = self.plan.of_blocks((end - begin) / row)?;
-            plan.gather(&part, width, 0..end - begin, &mut moved)?;
-            written(&moved, target)?;
-            if end == elements {
-                return Ok(());
-            }
-        }
-
-        // the whole tensor in memory, the result whole rows at a time
-        let source = archive.read(tensor)?;
-        let mut row = 1;
-        for &size in self.plan.shape().iter().rev() {
-            if row * size * width > BLOCK {
-                break;
-            }
-            row *= size;
-        }
-        let block = row * (BLOCK / width / row).max(1);
-        for begin in (0..elements).step_by(block) {
-            moved.clear();
-            let end = elements.min(begin + block);
-            self.plan.gather(&source, width, begin..end, &mut moved)?;
-            written(&moved, target)?;
-        }
-        Ok(())
+        archive.copy_rearranged(tensor, &self.plan, target)
     }
 }
 
