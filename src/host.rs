@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn memory_comes_back() {
         // a size that no other test of this process uses
-        const LEN: usize = 77_777_7;
+        const LEN: usize = 777_777;
         let first = HostBuffer::<f64>::full(LEN, 1.5).unwrap();
         let place = first.as_ptr();
         drop(first);

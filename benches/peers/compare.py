@@ -4,7 +4,7 @@
 Every peer is a process of its own that stays; a layer and pass is timed in rounds, each peer for a moment in every
 round, and the median over the rounds counts. The passes of a transposed layer are the layer's own: its fprop is the
 forward pass. A ratio above 1 means that this crate is faster; PyTorch is taken in the better of its two memory formats
-and so is this crate in its two layouts. f32, random data, results allocated by every call.
+and so is this crate in its two layouts. f32, random data; every call allocates its result and packs the weights.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,14 +44,12 @@ class Worker:
 
 
 def entries(peers, passes, threads):
-    """(pass, threads, peer, layout, weights): everything that is timed of a layer."""
+    """(pass, threads, peer, layout): everything that is timed of a layer."""
     for which in passes:
         for count in threads:
             for peer in peers:
                 for layout in LAYOUTS if peer in ("ndconv", "torch") else LAYOUTS[:1]:
-                    yield which, count, peer, layout, "changing"
-                    if peer == "ndconv" and which != "wgrad":
-                        yield which, count, peer, layout, "cached"
+                    yield which, count, peer, layout
 
 
 def measure(layer, workers, options):
@@ -59,17 +58,18 @@ def measure(layer, workers, options):
     timed, refused = {}, set()
     for _ in range(options.rounds):
         for entry in entries(workers, options.passes, options.threads):
-            which, threads, peer, layout, weights = entry
+            which, threads, peer, layout = entry
             if entry in refused:
                 continue
-            request = {"pass": which, "layout": layout, "threads": threads, "weights": weights, "budget": options.budget}
+            request = {"pass": which, "layout": layout, "threads": threads, "budget": options.budget}
+            time.sleep(options.pause)
             answer = workers[peer].ask(request)
             if "seconds" in answer:
                 timed.setdefault(entry, []).append(answer["seconds"])
             else:
                 refused.add(entry)
     return [
-        dict(zip(("pass", "threads", "peer", "layout", "weights", "seconds"), (*entry, statistics.median(times))))
+        dict(zip(("pass", "threads", "peer", "layout", "seconds"), (*entry, statistics.median(times))))
         for entry, times in timed.items()
     ]
 
@@ -80,20 +80,19 @@ class Row:
     def __init__(self, layer, which, threads, results):
         self.layer, self.which = layer, which
         self.times = {
-            (r["peer"], r["layout"], r["weights"]): r["seconds"]
+            (r["peer"], r["layout"]): r["seconds"]
             for r in results
             if r["pass"] == which and r["threads"] == threads
         }
 
-    def best(self, peer, weights="changing"):
-        times = [t for (p, _, w), t in self.times.items() if (p, w) == (peer, weights)]
-        return min(times, default=None)
+    def best(self, peer):
+        return min((t for (p, _), t in self.times.items() if p == peer), default=None)
 
-    def time(self, peer, layout, weights="changing"):
-        return self.times.get((peer, layout, weights))
+    def time(self, peer, layout):
+        return self.times.get((peer, layout))
 
-    def ratio(self, peer="torch", weights="changing"):
-        return quotient(self.best(peer), self.best("ndconv", weights))
+    def ratio(self, peer="torch"):
+        return quotient(self.best(peer), self.best("ndconv"))
 
 
 def quotient(a, b):
@@ -123,9 +122,9 @@ def work(layer):
 def report(layers, saved, options):
     """The table and the summary; the number of layers and passes below 0.9 of PyTorch."""
     threads = options.threads[0]
-    print(f"{threads} threads; GFLOP/s; ratios above 1: ndconv is faster. cached: weights packed once")
-    heading = ["layer", "pass", "first", "last", "cached", "torch", "t.last", "onnxrt", "jax",
-               "ratio", "cached", "first", "last", "/onnxrt", "/jax", "scale"]
+    print(f"{threads} threads; GFLOP/s in the two layouts; ratios above 1: ndconv is faster")
+    heading = ["layer", "pass", "first", "last", "torch", "t.last", "onnxrt", "jax",
+               "ratio", "first", "last", "/onnxrt", "/jax", "scale"]
     widths = [34, 6] + [7] * (len(heading) - 2)
     line = lambda cells: print(" ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}"
                                         for i, (c, w) in enumerate(zip(cells, widths))))
@@ -142,20 +141,17 @@ def report(layers, saved, options):
             alone = Row(layer, which, 1, results).best("ndconv") if threads != 1 else None
             line([
                 layer["name"], which,
-                *(rate(row.time("ndconv", layout)) for layout in LAYOUTS), rate(row.best("ndconv", "cached")),
+                *(rate(row.time("ndconv", layout)) for layout in LAYOUTS),
                 *(rate(row.time("torch", layout)) for layout in LAYOUTS), rate(row.best("onnxruntime")),
-                rate(row.best("jax")), cell(row.ratio()), cell(row.ratio(weights="cached")),
+                rate(row.best("jax")), cell(row.ratio()),
                 *(cell(quotient(row.time("torch", layout), row.time("ndconv", layout))) for layout in LAYOUTS),
-                cell(row.ratio("onnxruntime", "cached" if row.best("ndconv", "cached") else "changing")),
-                cell(row.ratio("jax")), cell(quotient(alone, row.best("ndconv"))),
+                cell(row.ratio("onnxruntime")), cell(row.ratio("jax")), cell(quotient(alone, row.best("ndconv"))),
             ])
     listed = [row for row in rows if len(row.layer["input"]) < 4]
     low = [row for row in listed if (row.ratio() or 1) < 0.9]
     for row in low:
         print(f"below 0.9: {row.layer['name']} {row.which} {row.ratio():.2f}")
     means = [geomean(row.ratio() for row in listed if row.which == which) for which in PASSES]
-    cached = [geomean(row.ratio(weights="cached") for row in listed if row.which == which) for which in PASSES[:2]]
-    print(f"with cached weights: fprop {cached[0]:.2f} dgrad {cached[1]:.2f}")
     worst = min((row.ratio() for row in listed if row.ratio()), default=float("nan"))
     print("geomean " + " ".join(f"{which} {mean:.2f}" for which, mean in zip(PASSES, means)) + f" worst {worst:.2f}")
 
@@ -177,6 +173,8 @@ def main():
     parser.add_argument("--peers", default="torch,onnxruntime,jax")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=0.05, help="seconds for each peer in a round")
+    parser.add_argument("--pause", type=float, default=0.05, help="seconds for the threads of one peer to stop "
+                        "spinning before the next begins")
     parser.add_argument("--json", type=Path, help="keep results here; layers that it holds are not timed again")
     parser.add_argument("--until", type=float, default=math.inf, help="start no layer after so many seconds")
     parser.add_argument("--report", action="store_true", help="only print what --json holds")
@@ -191,8 +189,6 @@ def main():
     if options.json and options.json.exists():
         saved = json.loads(options.json.read_text())["results"]
     if not options.report:
-        import time
-
         begin = time.monotonic()
         peers = ["ndconv"] + [p for p in options.peers.split(",") if p]
         workers = {

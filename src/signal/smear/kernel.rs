@@ -121,7 +121,7 @@ impl<'a> Kernel<'a> {
         let total: f64 = self.weights.iter().sum();
         let (share, _) = self.inside(p, sigma, &window, total, 0.0);
         self.weights.iter_mut().for_each(|w| *w *= share / total);
-        self.to_values(p, &window, smearing);
+        self.turn_into_values(p, &window, smearing);
         window.start
     }
 
@@ -142,7 +142,7 @@ impl<'a> Kernel<'a> {
         for (w, q) in self.weights.iter_mut().zip(window.clone()) {
             *w *= scale * (squared(q) - mean + growth);
         }
-        self.to_values(p, &window, smearing);
+        self.turn_into_values(p, &window, smearing);
         window.start
     }
 
@@ -173,7 +173,7 @@ impl<'a> Kernel<'a> {
 
     /// From what arrives in a cell to the value there: `cell(q) z(q)` is what arrives at `q` of the
     /// area `cell(p) f(p)`.
-    fn to_values(&mut self, p: usize, window: &Range<usize>, smearing: Smearing) {
+    fn turn_into_values(&mut self, p: usize, window: &Range<usize>, smearing: Smearing) {
         if let (Grid::Points { cells, .. }, Smearing::Scatter) = (self.grid, smearing) {
             for (w, q) in self.weights.iter_mut().zip(window.clone()) {
                 *w *= cells[p] / cells[q];
