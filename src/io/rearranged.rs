@@ -31,12 +31,13 @@ impl Archive {
     /// ```
     /// use ndconv::{io::{Archive, write_npy}, remap::Rearrangement};
     /// let path = std::env::temp_dir().join(format!("ndconv-doc-{}.npy", std::process::id()));
-    /// write_npy(&path, &ndarray::arr2(&[[1u8, 2, 3], [4, 5, 6]]).into_dyn())?;
+    /// write_npy(&path, &ndarray::arr2(&[[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]]).into_dyn())?;
     /// let archive = Archive::open(&path)?;
     /// let mut columns = Vec::new();
     /// let plan = Rearrangement::new(&[2, 3])?.permute(&[1, 0])?;
     /// archive.copy_rearranged(&archive.tensors()[0], &plan, &mut columns)?;
-    /// assert_eq!(columns, [1, 4, 2, 5, 3, 6]);
+    /// let expected = [1f32, 4.0, 2.0, 5.0, 3.0, 6.0].map(f32::to_le_bytes);
+    /// assert_eq!(columns, expected.concat());
     /// # std::fs::remove_file(path).ok();
     /// # Ok::<(), ndconv::Error>(())
     /// ```

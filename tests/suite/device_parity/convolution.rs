@@ -212,7 +212,8 @@ fn check_pixel_runs<T: Element>() {
     conv((1, 1, 8, 9), [24], [3], [1], [8], [(8, 8)]).check::<T>();
     conv((2, 1, 3, 40), [20], [2], [1], [2], [(2, 0)]).check::<T>();
     conv((1, 1, 17, 6), [3, 10], [1, 1], [1, 1], [1, 1], [(0, 0); 2]).check::<T>();
-    // runs of one: an odd tap, an odd row, an odd stride
+    // runs of one: an odd padding, an odd tap, an odd row, an odd stride
+    conv((1, 1, 8, 8), [20], [2], [1], [2], [(3, 1)]).check::<T>();
     conv((1, 1, 8, 8), [16], [2], [1], [1], [(1, 0)]).check::<T>();
     conv((1, 1, 8, 8), [3, 9], [2, 1], [1, 1], [1, 1], [(0, 0); 2]).check::<T>();
     conv((1, 1, 8, 8), [16], [1], [3], [1], [(0, 0)]).check::<T>();
