@@ -383,6 +383,8 @@ fn check_plans<T: Element>() {
     .check::<T>();
     conv((2, 2, 10, 66), [71], [3], [1], [1], [(1, 1)]).check::<T>();
     conv((1, 1, 70, 72), [80], [1], [1], [1], [(0, 0)]).check::<T>();
+    // every row and column of the narrow tile
+    conv((1, 1, 12, 32), [130], [3], [1], [1], [(1, 1)]).check::<T>();
     conv(
         (1, 1, 16, 8),
         [9, 8],
