@@ -21,10 +21,10 @@ DEVICE A across_warp(A v, bool by_warp, F f) {
   return v;
 }
 
-// The maximum; a NaN loses, as it does on the CPU, and makes the sum NaN later.
+// The maximum; a NaN may win or lose, the sum is NaN either way.
 template <class A>
 DEVICE A larger(A a, A b) {
-  return a > b || b != b ? a : b;
+  return a > b ? a : b;
 }
 
 template <class T>

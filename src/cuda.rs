@@ -23,6 +23,7 @@ pub(crate) mod circular;
 pub(crate) mod conv;
 mod conv_mma;
 mod conv_plan;
+mod conv_query;
 mod conv_task;
 mod device;
 mod kernel;
@@ -39,6 +40,7 @@ mod workspace;
 
 pub(crate) use buffer::DeviceBuffer;
 pub use conv_plan::{Algorithm, MathMode};
+pub use conv_query::ConvPlan;
 pub use device::{CopyTiming, CudaDevice};
 pub use kernel::{Compiled as CompiledKernel, Module as KernelModule, modules as kernel_modules};
 pub use tune::Autotune;

@@ -63,7 +63,7 @@ mod tensor;
 
 pub use axis::{Axis, PaddingMode};
 pub use cuda::{
-    Algorithm, Autotune, CompiledKernel, CopyTiming, CudaDevice, KernelModule, MathMode,
+    Algorithm, Autotune, CompiledKernel, ConvPlan, CopyTiming, CudaDevice, KernelModule, MathMode,
     kernel_modules,
 };
 pub use device::Device;

@@ -116,31 +116,10 @@ pub(super) fn plan(
     result: &mut DeviceBuffer,
     mut run: impl FnMut(&Plan, &mut DeviceBuffer) -> Result<()>,
 ) -> Result<Plan> {
-    let traits = device.traits();
-    if device.tuner().lock().mode == Autotune::Off {
-        return conv_plan::plan(task, &traits);
-    }
-    let question = Question {
-        problem: *task.problem,
-        pass: task.pass,
-        dtype: task.dtype,
-        layouts: task.layouts,
-        write,
-        traits,
+    let (question, plans) = match settled(device, task, write)? {
+        Settled::Known(plan) => return Ok(plan),
+        Settled::Open(question, plans) => (question, plans),
     };
-    if let Some(plan) = device.tuner().lock().chosen.get(&question) {
-        return Ok(*plan);
-    }
-    let mut plans = plans(task, &traits)?;
-    // what the user prefers, and can have, is not for measurements to decide
-    let wish = traits.preferred;
-    if wish.is_some() && wish == plans.first().map(|plan| plan.algorithm) {
-        plans.retain(|plan| Some(plan.algorithm) == wish);
-    }
-    let remembered = device.tuner().lock().remembered(&question, &plans);
-    if let Some(plan) = remembered {
-        return Ok(plan);
-    }
     let mut race = |result: &mut DeviceBuffer| {
         let backend = device.backend();
         fastest(&plans, |plan| {
@@ -155,17 +134,70 @@ pub(super) fn plan(
         Write::Accumulate => device.with_scratch(result.bytes(), race),
     };
     match raced {
-        Ok((plan, time)) => {
-            device.tuner().lock().choose(question, plan, time);
-            Ok(plan)
+        Ok(winner) => {
+            device.tuner().lock().choose(question, winner);
+            Ok(winner.plan)
         }
         // not a property of the plans: there may be room the next time
         Err(Error::OutOfMemory { .. }) => {
             log::warn!("{}: no memory to tune {question} in", device.name());
-            conv_plan::plan(task, &traits)
+            conv_plan::plan(task, &question.traits)
         }
         Err(error) => Err(error),
     }
+}
+
+/// What is known of a task before anything is run.
+enum Settled {
+    Known(Plan),
+    /// To be found out among these plans.
+    Open(Question, Vec<Plan>),
+}
+
+fn settled(device: &CudaDevice, task: &Task, write: Write) -> Result<Settled> {
+    let traits = device.traits();
+    if device.tuner().lock().mode == Autotune::Off {
+        return conv_plan::plan(task, &traits).map(Settled::Known);
+    }
+    let question = Question {
+        problem: *task.problem,
+        pass: task.pass,
+        dtype: task.dtype,
+        layouts: task.layouts,
+        write,
+        traits,
+    };
+    if let Some(plan) = device.tuner().lock().chosen.get(&question) {
+        return Ok(Settled::Known(*plan));
+    }
+    let mut plans = plans(task, &traits)?;
+    // what the user prefers, and can have, is not for measurements to decide
+    let wish = traits.preferred;
+    if wish.is_some() && wish == plans.first().map(|plan| plan.algorithm) {
+        plans.retain(|plan| Some(plan.algorithm) == wish);
+    }
+    Ok(match device.tuner().lock().remembered(&question, &plans) {
+        Some(plan) => Settled::Known(plan),
+        None => Settled::Open(question, plans),
+    })
+}
+
+/// The plan that a task has now: the one measured, or until then the planner's first.
+pub(super) fn current(device: &CudaDevice, task: &Task, write: Write) -> Result<Plan> {
+    match settled(device, task, write)? {
+        Settled::Known(plan) => Ok(plan),
+        Settled::Open(question, _) => conv_plan::plan(task, &question.traits),
+    }
+}
+
+/// The fastest of some plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Winner {
+    plan: Plan,
+    /// The median.
+    time: Duration,
+    /// Another plan had no memory to run in: not to be kept for times when there is more.
+    short_of_memory: bool,
 }
 
 impl State {
@@ -177,22 +209,21 @@ impl State {
         Some(plan)
     }
 
-    fn choose(&mut self, question: Question, plan: Plan, time: Duration) {
-        self.chosen.insert(question, plan);
-        if let Some(cache) = &mut self.cache {
-            cache.record(&question.to_string(), Choice::new(&plan, time));
+    fn choose(&mut self, question: Question, winner: Winner) {
+        self.chosen.insert(question, winner.plan);
+        if let (Some(cache), false) = (&mut self.cache, winner.short_of_memory) {
+            let choice = Choice::new(&winner.plan, winner.time);
+            cache.record(&question.to_string(), choice);
         }
     }
 }
 
-/// The plan that takes the least time, with its median time. Plans that fail are left out; if all
-/// do, what the first one said is the error.
-fn fastest(
-    plans: &[Plan],
-    mut time: impl FnMut(&Plan) -> Result<Duration>,
-) -> Result<(Plan, Duration)> {
+/// The plan that takes the least time. Plans that fail are left out; if all do, what the first one
+/// said is the error.
+fn fastest(plans: &[Plan], mut time: impl FnMut(&Plan) -> Result<Duration>) -> Result<Winner> {
     let mut best: Option<(Plan, Duration)> = None;
     let mut failure = None;
+    let mut short_of_memory = false;
     for plan in plans {
         match median(|| time(plan), best.map(|(_, time)| time)) {
             Ok(median) if best.is_none_or(|(_, time)| median < time) => {
@@ -201,6 +232,7 @@ fn fastest(
             Ok(_) => {}
             Err(error) => {
                 log::warn!("autotuning leaves out {plan}: {error}");
+                short_of_memory |= matches!(error, Error::OutOfMemory { .. });
                 failure.get_or_insert(error);
             }
         }
@@ -208,7 +240,12 @@ fn fastest(
     let nothing = || Error::Unsupported {
         what: "a convolution without a plan".into(),
     };
-    best.ok_or_else(|| failure.unwrap_or_else(nothing))
+    let (plan, time) = best.ok_or_else(|| failure.unwrap_or_else(nothing))?;
+    Ok(Winner {
+        plan,
+        time,
+        short_of_memory,
+    })
 }
 
 fn median(mut time: impl FnMut() -> Result<Duration>, best: Option<Duration>) -> Result<Duration> {

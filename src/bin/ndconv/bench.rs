@@ -282,11 +282,6 @@ impl Measured {
 }
 
 impl Bench {
-    /// What ran the layers.
-    pub fn algorithm(&self) -> String {
-        self.device.to_string()
-    }
-
     /// Percent of the ceilings: of the matrix rate, and of the copy bandwidth.
     pub fn percent(&self, row: &Measured) -> [Option<f64>; 2] {
         let of = |rate: f64, ceiling: Option<f64>| ceiling.map(|c| 100.0 * rate * 1e9 / c);
@@ -321,7 +316,7 @@ impl Bench {
                 row.pass.name().into(),
                 row.dtype.name().into(),
                 row.layout.name().into(),
-                self.algorithm(),
+                row.timing.algorithm.clone(),
                 milliseconds(row.timing.median()),
                 format!("{:.2}", row.gflops()),
                 percent(matrix),
@@ -375,7 +370,7 @@ impl Bench {
                 "pass": row.pass.name(),
                 "dtype": row.dtype.name(),
                 "layout": row.layout.name(),
-                "algorithm": self.algorithm(),
+                "algorithm": row.timing.algorithm,
                 "seconds": row.timing.median(),
                 "seconds_min": row.timing.sorted.first(),
                 "repeats": row.timing.sorted.len(),

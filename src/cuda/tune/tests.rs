@@ -59,7 +59,7 @@ fn micros(n: u64) -> Duration {
 fn race(
     plans: &[Plan],
     times: impl Fn(usize, usize) -> Option<u64>,
-) -> (Result<(Plan, Duration)>, Vec<usize>) {
+) -> (Result<Winner>, Vec<usize>) {
     let runs = RefCell::new(vec![0; plans.len()]);
     let raced = fastest(plans, |plan| {
         let i = plans.iter().position(|p| p == plan).unwrap();
@@ -88,7 +88,8 @@ fn the_least_median_wins() {
             _ => 70,
         })
     });
-    assert_eq!(raced.unwrap(), (plans[5], micros(50)));
+    let winner = raced.unwrap();
+    assert_eq!((winner.plan, winner.time), (plans[5], micros(50)));
     let expected = |i| if i == 7 { 2 } else { 1 + RUNS };
     assert!((0..plans.len()).all(|i| runs[i] == expected(i)), "{runs:?}");
 }
@@ -99,7 +100,8 @@ fn plans_that_fail_are_left_out() {
     let plans = wgrad_plans();
     let fails = |i: usize, run: usize| i != 3 && (i != 4 || run == 2);
     let (raced, _) = race(&plans, |i, run| (!fails(i, run)).then_some(9));
-    assert_eq!(raced.unwrap().0, plans[3]);
+    let winner = raced.unwrap();
+    assert_eq!((winner.plan, winner.short_of_memory), (plans[3], false));
     assert!(heard(&format!("leaves out {}", plans[4])) > 0);
     let (raced, runs) = race(&plans, |_, _| None);
     assert!(raced.unwrap_err().to_string().contains("plan 0"));

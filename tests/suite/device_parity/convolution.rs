@@ -284,6 +284,8 @@ fn check_depthwise<T: Element>() {
     )
     .check::<T>();
     conv((3, 2, 1, 1), [1700], [3], [1], [1], [(1, 1)]).check::<T>();
+    // a last split that is one step shorter than the others
+    conv((1, 2, 1, 1), [5099], [3], [1], [1], [(1, 1)]).check::<T>();
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use half::f16;
 use ndconv::{
-    Algorithm, Autotune, ConvParams, ConvProblem, CopyTiming, CudaDevice, Device, Error, Layout,
-    Padding, Pass, Write, ops,
+    Algorithm, Autotune, ConvParams, ConvProblem, CopyTiming, CudaDevice, DType, Device, Error,
+    Layout, Padding, Pass, Write, ops,
 };
 use serde_json::Value;
 
@@ -137,13 +137,11 @@ fn plans_that_fail_are_never_chosen() {
     let expected = run(Pass::Wgrad, Write::Overwrite, &Device::Cpu).unwrap();
     let got = run(Pass::Wgrad, Write::Overwrite, &device).unwrap();
     assert_eq!(got, expected);
-    let chosen = entries(&path);
-    assert_eq!(chosen.len(), 1);
-    let mut plans = chosen.values().map(|e| e["plan"].as_str().unwrap());
-    assert!(
-        plans.all(|plan| plan.ends_with(", 1 splits")),
-        "{chosen:#?}"
-    );
+    let first = Layout::ChannelsFirst;
+    let plan = emulator.conv_plan(&p, Pass::Wgrad, DType::F16, first, first);
+    assert_eq!(plan.unwrap().splits(), 1);
+    // there may be more memory another time
+    assert!(!path.exists());
     // nor for a second result: it runs untuned, if it can
     emulator.set_emulated_memory(Some(tensors + 16)).unwrap();
     let refused = run(Pass::Wgrad, Write::Accumulate, &device).unwrap_err();

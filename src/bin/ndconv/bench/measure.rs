@@ -55,6 +55,8 @@ pub struct Timing {
     pub flops: f64,
     /// Bytes of the operands and the result, each once.
     pub bytes: f64,
+    /// What ran it: the plan on a GPU, else the device.
+    pub algorithm: String,
 }
 
 impl Timing {
@@ -116,8 +118,15 @@ fn run<T: Element, const N: usize>(
         }?;
         device.synchronize() // a launch returns before the kernel has run
     })?;
+    let algorithm = match device {
+        Device::Cuda(gpu) => gpu
+            .conv_plan(&p, contraction, T::DTYPE, layout, layout)?
+            .to_string(),
+        _ => device.to_string(),
+    };
     Ok(Timing {
         sorted,
+        algorithm,
         flops: p.flops(contraction) as f64,
         bytes: p.bytes(contraction, size_of::<T>()) as f64,
     })
