@@ -21,6 +21,7 @@
 mod engine;
 mod geometry;
 mod inverse;
+mod lanes;
 mod last_axis;
 mod spectrum;
 mod wrap;

@@ -6,14 +6,15 @@ use rustfft::num_complex::Complex;
 
 use super::geometry::Pairing;
 use super::spectrum::{BoxTransform, Scratch};
-use super::{CircularMethod, CircularOperation};
-use crate::signal::Scalar;
+use super::{CircularMethod, CircularOperation, lanes};
+use crate::cpu::simd::FourierPlan;
+use crate::signal::{Real, Scalar};
 
 /// Pairs that one partial sum runs over.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// Elements of work below which threads cost more than they bring.
-const PARALLEL: usize = 1 << 13;
+pub(super) const PARALLEL: usize = 1 << 13;
 
 /// `out[o] = sum over its pairs (i, j) of a[i] op b[j]`, boxes of the sizes `dims`, row-major.
 pub(crate) fn sums<S: Scalar>(
@@ -49,6 +50,16 @@ pub(crate) fn sums<S: Scalar>(
             },
             |sum, out| out.copy_from_slice(sum),
         );
+    }
+    // boxes of one axis that is circular are rows
+    if len == dims.iter().copied().max().unwrap_or(1)
+        && let (Some(a), Some(b), Some(out)) = (S::reals(a), S::reals(b), S::reals_mut(out))
+        && let Some(plan) = &*S::Real::plans()
+            .lanes
+            .get(len, |_, n| FourierPlan::new(n, S::Real::of))
+        && lanes::sums(operation, plan, [a, b], pairing, out)
+    {
+        return;
     }
     let transform = BoxTransform::<S>::new(dims);
     let fft = Spectral {
