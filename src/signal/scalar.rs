@@ -66,16 +66,6 @@ pub trait Scalar:
     /// imaginary ones.
     #[doc(hidden)]
     fn planes(x: &[Self], size: usize) -> Cow<'_, [Self::Real]>;
-    /// The same numbers, of a real type.
-    #[doc(hidden)]
-    fn reals(_x: &[Self]) -> Option<&[Self::Real]> {
-        None
-    }
-    /// The same numbers, of a real type.
-    #[doc(hidden)]
-    fn reals_mut(_x: &mut [Self]) -> Option<&mut [Self::Real]> {
-        None
-    }
     /// The items that have these planes.
     #[doc(hidden)]
     fn from_planes(planes: Vec<Self::Real>, size: usize) -> Vec<Self>;
@@ -132,12 +122,6 @@ macro_rules! real {
             }
             fn from_planes(planes: Vec<$real>, _size: usize) -> Vec<$real> {
                 planes
-            }
-            fn reals(x: &[$real]) -> Option<&[$real]> {
-                Some(x)
-            }
-            fn reals_mut(x: &mut [$real]) -> Option<&mut [$real]> {
-                Some(x)
             }
             fn re(self) -> $real {
                 self

@@ -1,33 +1,32 @@
 //! Circular operations on many short rows: a row a lane, through transforms across the lanes.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::CircularOperation;
 use super::engine::{CHUNK, PARALLEL};
 use super::geometry::Pairing;
+use crate::cpu::output::by_parts;
 use crate::cpu::simd::{Factor, FourierPlan, Level, transpose};
 use crate::signal::Real;
 use crate::signal::kept::{keep, take};
 
-/// `out[o] = sum over its pairs (i, j) of a[i] op b[j]`, rows of as many elements as the plan has,
+/// `z[o] = sum over its pairs (i, j) of a[i] op b[j]`, rows of as many elements as the plan has,
 /// unless there are too few rows to fill the lanes.
 pub(super) fn sums<R: Real>(
     operation: CircularOperation,
     plan: &FourierPlan<R>,
     [a, b]: [&[R]; 2],
     pairing: &Pairing,
-    out: &mut [R],
-) -> bool {
-    let level = Level::best();
-    let lanes = R::geometry(level).lanes;
-    let (rows, outputs) = (Rows { plan, level, lanes }, pairing.outputs());
-    let Some(each) = pairing.len().checked_div(outputs) else {
-        return false;
-    };
+) -> Option<Vec<R>> {
+    let rows = Rows::new(plan);
+    let (outputs, lanes) = (pairing.outputs(), rows.lanes);
+    let each = pairing.len().checked_div(outputs)?;
     // lanes hold outputs, or pairs of one output
     let by_output = outputs >= lanes && each <= CHUNK;
     if each == 0 || !(by_output || each >= lanes) {
-        return false;
+        return None;
     }
     let sums = Sums {
         operation,
@@ -37,28 +36,18 @@ pub(super) fn sums<R: Real>(
     };
     let n = plan.len();
     if by_output {
-        let one = |memory: &mut Memory<R>, (group, out): (usize, &mut [R])| {
-            let first = group * lanes;
-            let outputs = first..first + out.len() / n;
+        let [out] = rows.by_groups(outputs, |memory, outputs, [out]| {
             for step in 0..each {
                 let pairs = outputs.clone().map(|o| pairing.of(o)[step]);
                 sums.add(pairs, step == 0, memory);
             }
-            plan.inverse(level, &mut memory.sum);
+            plan.inverse(rows.level, &mut memory.sum);
             rows.store(&memory.sum, out);
-        };
-        let groups = |out| rows.groups(out).enumerate();
-        if pairing.len().saturating_mul(n) < PARALLEL {
-            let mut memory = Memory::new(rows);
-            out.chunks_mut(n * lanes)
-                .enumerate()
-                .for_each(|item| one(&mut memory, item));
-        } else {
-            groups(out).for_each_init(|| Memory::new(rows), one);
-        }
-        return true;
+        });
+        return Some(out);
     }
-    for (o, out) in out.chunks_mut(n).enumerate() {
+    let mut z = vec![R::zero(); outputs * n];
+    for (o, z) in z.chunks_mut(n).enumerate() {
         let part = |memory: &mut Memory<R>, pairs: &[(usize, usize)]| {
             for (step, pairs) in pairs.chunks(lanes).enumerate() {
                 sums.add(pairs.iter().copied(), step == 0, memory);
@@ -77,10 +66,35 @@ pub(super) fn sums<R: Real>(
             let first_lane = memory.sum.iter_mut().step_by(lanes);
             first_lane.zip(part).for_each(|(sum, part)| *sum += part);
         }
-        plan.inverse(level, &mut memory.sum);
-        rows.store(&memory.sum, out);
+        plan.inverse(rows.level, &mut memory.sum);
+        rows.store(&memory.sum, z);
     }
-    true
+    Some(z)
+}
+
+/// Two sums over three operands of as many rows, row by row: every spectrum is made once.
+pub(super) fn both_sums<R: Real>(
+    sums: [(CircularOperation, super::Operand, super::Operand); 2],
+    plan: &FourierPlan<R>,
+    operands: [&[R]; 3],
+) -> Option<[Vec<R>; 2]> {
+    let rows = Rows::new(plan);
+    let count = operands[0].len() / plan.len();
+    (count >= rows.lanes).then(|| {
+        rows.by_groups(count, |memory, numbers, out| {
+            for (loaded, elements) in memory.loaded.iter_mut().zip(operands) {
+                rows.load(elements, numbers.clone(), loaded);
+                plan.forward(rows.level, &mut loaded.lanes);
+            }
+            for ((operation, a, b), out) in sums.into_iter().zip(out) {
+                let factors = [a, b].map(|o| Factor::Lanes(&memory.loaded[o as usize].lanes));
+                let conj = operation == CircularOperation::Correlate;
+                plan.multiply(rows.level, factors, conj, true, &mut memory.sum);
+                plan.inverse(rows.level, &mut memory.sum);
+                rows.store(&memory.sum, out);
+            }
+        })
+    })
 }
 
 /// How rows go into lanes and back.
@@ -91,7 +105,28 @@ struct Rows<'a, R> {
     lanes: usize,
 }
 
-impl<R: Real> Rows<'_, R> {
+impl<'a, R: Real> Rows<'a, R> {
+    fn new(plan: &'a FourierPlan<R>) -> Self {
+        let level = Level::best();
+        let lanes = R::geometry(level).lanes;
+        Rows { plan, level, lanes }
+    }
+
+    /// Results of `count` rows each, made a group of rows with these numbers at a time.
+    fn by_groups<const N: usize>(
+        &self,
+        count: usize,
+        make: impl Fn(&mut Memory<R>, Range<usize>, [&mut [R]; N]) + Sync + Send,
+    ) -> [Vec<R>; N] {
+        let (n, lanes) = (self.plan.len(), self.lanes);
+        let least = PARALLEL.div_ceil(n * lanes);
+        let work = || Memory::new(*self);
+        by_parts(count * n, n * lanes, least, work, |memory, group, out| {
+            let first = group * lanes;
+            make(memory, first..count.min(first + lanes), out);
+        })
+    }
+
     /// Rows of these numbers into the lanes; lanes without a row are 0.
     fn load(
         &self,
@@ -124,11 +159,6 @@ impl<R: Real> Rows<'_, R> {
         let size = (n, rows.len() / n);
         transpose(self.level, lanes, self.lanes, size, rows, n);
     }
-
-    /// As many rows at a time as there are lanes.
-    fn groups<'r>(&self, rows: &'r mut [R]) -> rayon::slice::ChunksMut<'r, R> {
-        rows.par_chunks_mut(self.plan.len() * self.lanes)
-    }
 }
 
 /// One operand: its rows, or their spectra where each is met more than once.
@@ -143,16 +173,12 @@ impl<'a, R: Real> Operand<'a, R> {
         if elements.len() >= meetings.saturating_mul(n) {
             return Operand::Rows(elements);
         }
-        let mut spectra = vec![R::zero(); elements.len()];
-        let each = |memory: &mut Memory<R>, (group, spectra): (usize, &mut [R])| {
-            let (first, memory) = (group * rows.lanes, &mut memory.a);
-            rows.load(elements, first..first + spectra.len() / n, memory);
-            rows.plan.forward(rows.level, &mut memory.lanes);
-            rows.store(&memory.lanes, spectra);
-        };
-        rows.groups(&mut spectra)
-            .enumerate()
-            .for_each_init(|| Memory::new(rows), each);
+        let [spectra] = rows.by_groups(elements.len() / n, |memory, numbers, [spectra]| {
+            let [loaded, ..] = &mut memory.loaded;
+            rows.load(elements, numbers, loaded);
+            rows.plan.forward(rows.level, &mut loaded.lanes);
+            rows.store(&loaded.lanes, spectra);
+        });
         Operand::Spectra(spectra)
     }
 
@@ -198,16 +224,16 @@ impl<R: Real> Sums<'_, R> {
         memory: &mut Memory<R>,
     ) {
         let Rows { plan, level, .. } = self.rows;
-        let a = self
-            .a
-            .spectra(self.rows, pairs.clone().map(|p| p.0), &mut memory.a);
-        let b = self.b.spectra(self.rows, pairs.map(|p| p.1), &mut memory.b);
+        let [of_a, of_b, _] = &mut memory.loaded;
+        let a = self.a.spectra(self.rows, pairs.clone().map(|p| p.0), of_a);
+        let b = self.b.spectra(self.rows, pairs.map(|p| p.1), of_b);
         let conj = self.operation == CircularOperation::Correlate;
         plan.multiply(level, [a, b], conj, first, &mut memory.sum);
     }
 }
 
 /// Rows in lanes.
+#[derive(Default)]
 struct Loaded<R> {
     lanes: Vec<R>,
     gathered: Vec<R>,
@@ -215,36 +241,24 @@ struct Loaded<R> {
 
 /// Memory of one thread, which it keeps for the next call.
 struct Memory<R: Real> {
-    a: Loaded<R>,
-    b: Loaded<R>,
+    loaded: [Loaded<R>; 3],
     sum: Vec<R>,
 }
 
 impl<R: Real> Memory<R> {
     fn new(rows: Rows<R>) -> Self {
-        let [mut a, mut b, mut sum, of_a, of_b] = take::<[Vec<R>; 5]>();
-        for lanes in [&mut a, &mut b, &mut sum] {
-            lanes.resize(rows.plan.len() * rows.lanes, R::zero());
+        let (mut loaded, mut sum) = take::<([Loaded<R>; 3], Vec<R>)>();
+        let size = rows.plan.len() * rows.lanes;
+        for lanes in loaded.iter_mut().map(|l| &mut l.lanes).chain([&mut sum]) {
+            lanes.resize(size, R::zero());
         }
-        let loaded = |lanes, gathered| Loaded { lanes, gathered };
-        Memory {
-            a: loaded(a, of_a),
-            b: loaded(b, of_b),
-            sum,
-        }
+        Memory { loaded, sum }
     }
 }
 
 impl<R: Real> Drop for Memory<R> {
     fn drop(&mut self) {
-        let Memory { a, b, sum } = self;
-        let all = [
-            &mut a.lanes,
-            &mut b.lanes,
-            sum,
-            &mut a.gathered,
-            &mut b.gathered,
-        ];
-        keep(all.map(std::mem::take));
+        let Memory { loaded, sum } = self;
+        keep((std::mem::take(loaded), std::mem::take(sum)));
     }
 }
