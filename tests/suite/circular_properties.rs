@@ -131,6 +131,20 @@ fn many_rows_agree_with_the_definition(
     Ok(())
 }
 
+/// A result of several megabytes, its last rows included.
+#[test]
+fn a_long_batch_is_its_rows() -> Result<()> {
+    let rng = &mut Rng::new(11);
+    let (x, y) = (array::<f64>(&[1203, 500], rng), array::<f64>(&[500], rng));
+    let z = circular_correlate(&x, &y)?;
+    for row in [0, 1, 600, 1199, 1200, 1202] {
+        let alone = circular_correlate(&x.index_axis(Axis(0), row), &y)?;
+        let here = z.index_axis(Axis(0), row).to_owned();
+        assert!(distance(&alone, &here) < 1e-12);
+    }
+    Ok(())
+}
+
 #[test]
 fn lanes_do_not_meet() -> Result<()> {
     let rng = &mut Rng::new(7);
