@@ -6,7 +6,7 @@
 pub(crate) mod circular;
 pub(crate) mod conv;
 pub(crate) mod loss;
-mod output;
+pub(crate) mod output;
 pub(crate) mod pad;
 pub(crate) mod pointwise;
 pub(crate) mod pool;

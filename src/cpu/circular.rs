@@ -17,8 +17,6 @@ pub(crate) fn circular<T: Element>(
         T::widen(operand, &mut wide);
         wide
     });
-    let mut wide = vec![T::Acc::default(); z.len()];
-    let method = CircularMethod::Auto;
-    sums(operation, method, dims, [&a, &b], pairing, &mut wide);
-    T::narrow(&wide, z);
+    let sums = sums(operation, CircularMethod::Auto, dims, [&a, &b], pairing);
+    T::narrow(&sums, z);
 }

@@ -1,6 +1,9 @@
 //! One result that many threads write to, each its own part.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
 
 use crate::element::{Accumulator, Element};
 use crate::ops::Write;
@@ -39,6 +42,72 @@ impl<'a, T> Output<'a, T> {
         // SAFETY: in bounds, just checked; exclusive by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
+}
+
+/// Vectors of `len` elements whose parts of `size` elements `write(work, number, parts)` makes from
+/// zeros, in parallel unless there are fewer than `least` of them to a thread.
+///
+/// A thread has zeroed a part just before it writes there: one thread that zeroes all of a result
+/// takes as long as a short transform of it.
+pub(crate) fn by_parts<T, W, const N: usize>(
+    len: usize,
+    size: usize,
+    least: usize,
+    work: impl Fn() -> W + Sync + Send,
+    write: impl Fn(&mut W, usize, [&mut [T]; N]) + Sync + Send,
+) -> [Vec<T>; N]
+where
+    T: Copy + Default + Send,
+{
+    let mut all = [(); N].map(|()| Vec::with_capacity(len));
+    for vector in &mut all {
+        prefer_huge_pages(&mut vector.spare_capacity_mut()[..len]);
+    }
+    let outputs = all
+        .each_mut()
+        .map(|vector: &mut Vec<T>| Output::new(&mut vector.spare_capacity_mut()[..len]));
+    let numbers = (0..len.div_ceil(size)).into_par_iter();
+    numbers
+        .with_min_len(least)
+        .for_each_init(work, |work, number| {
+            let at = number * size;
+            let parts = outputs.each_ref().map(|output| {
+                // SAFETY: numbers are different, so their parts do not overlap.
+                let part = unsafe { output.part(at, size.min(len - at)) };
+                part.fill(MaybeUninit::new(T::default()));
+                // SAFETY: every element was just written.
+                unsafe { &mut *(std::ptr::from_mut(part) as *mut [T]) }
+            });
+            write(work, number, parts);
+        });
+    for vector in &mut all {
+        // SAFETY: the parts cover `len` elements, and each was zeroed.
+        unsafe { vector.set_len(len) };
+    }
+    all
+}
+
+/// Asks the system for large pages behind memory that was not touched yet, of 4 MiB and more: with
+/// small ones the first touch takes longer than the arithmetic of a short transform.
+fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
+    #[cfg(target_os = "linux")]
+    {
+        const HUGE: usize = 2 << 20;
+        let bytes = size_of_val(memory);
+        let start = memory.as_mut_ptr().cast::<u8>();
+        let ahead = start.align_offset(HUGE);
+        if bytes >= 2 * HUGE && ahead < bytes {
+            let whole = (bytes - ahead) / HUGE * HUGE;
+            // SAFETY: advice about pages inside of memory that is borrowed here; their contents
+            // stay as they are. A system that refuses changes nothing.
+            unsafe {
+                let start = start.add(ahead);
+                libc::madvise(start.cast(), whole, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
 
 /// Rounds finished sums into `target`, or adds them to it and rounds once; `sums` is used up.

@@ -12,6 +12,7 @@ use super::conv::Scratch;
 
 mod direct;
 mod fir;
+mod fourier;
 mod gather;
 mod lines;
 #[cfg(target_arch = "aarch64")]
@@ -28,6 +29,7 @@ pub(crate) use direct::{
     vectors as direct_vectors,
 };
 pub(crate) use fir::{correlate, fir_lanes, fir_positions};
+pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
@@ -133,6 +135,9 @@ pub unsafe trait Vector: Copy {
     unsafe fn splat(value: Self::Scalar) -> Self;
     unsafe fn load(from: *const Self::Scalar) -> Self;
     unsafe fn store(self, to: *mut Self::Scalar);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn subtract(self, other: Self) -> Self;
+    unsafe fn multiply(self, factor: Self) -> Self;
     /// `self * factor + sum`
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self;
     /// The lanes of `mask` from memory, the others from `self`.

@@ -1,6 +1,7 @@
 //! What stands beyond the ends of a signal, for any distance, and the adjoint of putting it there.
 
 use super::scalar::Scalar;
+use crate::cpu::output::by_parts;
 use crate::error::Result;
 use crate::shape::check_elements;
 
@@ -81,6 +82,9 @@ impl Boundary {
     }
 }
 
+/// Elements that one thread copies at a time.
+const PART: usize = 1 << 13;
+
 /// How one axis of a signal becomes longer, or shorter where a number is negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Margin {
@@ -160,6 +164,20 @@ impl Sources {
         let len = self.dims[last].saturating_sub(from).min(room);
         (to.min(self.row()), from.min(self.dims[last]), len)
     }
+
+    /// Row `index` of the extended signal.
+    fn extend<S: Scalar>(&self, x: &[S], index: usize, row: &mut [S]) {
+        let constant = self.boundary.constant();
+        let Some(start) = self.source_row(index) else {
+            row.fill(constant);
+            return;
+        };
+        let (to, from, len) = self.run();
+        row[to..to + len].copy_from_slice(&x[start + from..start + from + len]);
+        for i in (0..to).chain(to + len..row.len()) {
+            row[i] = self.column(i).map_or(constant, |column| x[start + column]);
+        }
+    }
 }
 
 /// The signal with its margins, one per axis, into `target`, which has the right length.
@@ -171,23 +189,11 @@ pub(crate) fn extend_into<S: Scalar>(
     target: &mut [S],
 ) {
     let sources = Sources::new(dims, margins, boundary);
-    let constant = boundary.constant();
-    let (to, from, len) = sources.run();
-    for (index, row) in target.chunks_mut(sources.row().max(1)).enumerate() {
-        let Some(start) = sources.source_row(index) else {
-            row.fill(constant);
-            continue;
-        };
-        row[to..to + len].copy_from_slice(&x[start + from..start + from + len]);
-        for i in (0..to).chain(to + len..row.len()) {
-            row[i] = sources
-                .column(i)
-                .map_or(constant, |column| x[start + column]);
-        }
-    }
+    let rows = target.chunks_mut(sources.row().max(1)).enumerate();
+    rows.for_each(|(index, row)| sources.extend(x, index, row));
 }
 
-/// Every signal of a batch with its margins.
+/// Every signal of a batch with its margins, in parallel.
 ///
 /// # Errors
 /// A result that memory cannot hold.
@@ -198,15 +204,29 @@ pub(crate) fn extend<S: Scalar>(
     boundary: Boundary,
 ) -> Result<(Vec<S>, Vec<usize>)> {
     let extended: Vec<usize> = dims.iter().zip(margins).map(|(&n, m)| m.of(n)).collect();
-    let (from, to): (usize, usize) = (dims.iter().product(), extended.iter().product());
+    let from: usize = dims.iter().product();
     let batch = x.len().checked_div(from).unwrap_or(0);
     let shape = [&[batch][..], &extended].concat();
-    let mut y = vec![S::zero(); check_elements("the extended signal", &shape)?];
-    if to > 0 {
-        for (x, y) in x.chunks(from).zip(y.chunks_mut(to)) {
-            extend_into(x, dims, margins, boundary, y);
-        }
+    let elements = check_elements("the extended signal", &shape)?;
+    if elements == 0 {
+        return Ok((Vec::new(), extended));
     }
+    let sources = Sources::new(dims, margins, boundary);
+    let (rows, row) = (sources.rows(), sources.row());
+    let together = (PART / row).max(1);
+    let [y] = by_parts(
+        elements,
+        together * row,
+        2,
+        || (),
+        |(), part, [y]| {
+            for (i, y) in y.chunks_mut(row).enumerate() {
+                let number = part * together + i;
+                let x = &x[number / rows * from..][..from];
+                sources.extend(x, number % rows, y);
+            }
+        },
+    );
     Ok((y, extended))
 }
 

@@ -21,6 +21,7 @@
 mod engine;
 mod geometry;
 mod inverse;
+mod lanes;
 mod last_axis;
 mod spectrum;
 mod wrap;
@@ -32,7 +33,7 @@ pub use last_axis::{
 };
 pub use wrap::{circulant, circular_convolve_to, involution, periodic_sum};
 
-pub(crate) use engine::sums;
+pub(crate) use engine::{both_sums, sums};
 pub(crate) use geometry::{Geometry, Operand, Pairing};
 
 use std::fmt;
@@ -238,17 +239,9 @@ impl Circular {
     {
         let geometry = Geometry::new(x.shape(), y.shape(), &self.axes)?;
         let shape = geometry.shape(Operand::Z);
-        let mut z = vec![S::zero(); shape.iter().product()];
         let boxes = [&*geometry.boxes(x), &*geometry.boxes(y)];
         let pairing = geometry.pairing(Operand::Z, Operand::X, Operand::Y);
-        sums(
-            operation,
-            self.method,
-            geometry.dims(),
-            boxes,
-            &pairing,
-            &mut z,
-        );
+        let z = sums(operation, self.method, geometry.dims(), boxes, &pairing);
         geometry.array(Operand::Z, &shape, z)
     }
 
@@ -282,24 +275,24 @@ impl Circular {
             return Err(Error::shape("dz", format!("{shape:?}"), dz.shape()));
         }
         let boxes = [geometry.boxes(x), geometry.boxes(y), geometry.boxes(dz)];
-        let gradient = |of: Operand, (operation, a, b), shape: &[usize]| {
-            let mut elements = vec![S::zero(); boxes[of as usize].len()];
-            let pairing = geometry.pairing(of, a, b);
-            let operands = [a, b].map(|o: Operand| &*boxes[o as usize]);
-            let dims = geometry.dims();
-            sums(
-                operation,
-                self.method,
-                dims,
-                operands,
-                &pairing,
-                &mut elements,
-            );
-            geometry.array(of, shape, elements)
+        let dims = geometry.dims();
+        let ways = [operation.gradient_in_x(), operation.gradient_in_y()];
+        let one_to_one = boxes.iter().all(|b| b.len() == boxes[0].len());
+        let both = match one_to_one {
+            true => both_sums(ways, self.method, dims, boxes.each_ref().map(|b| &**b)),
+            false => None,
         };
+        let [dx, dy] = both.unwrap_or_else(|| {
+            [Operand::X, Operand::Y].map(|of| {
+                let (operation, a, b) = ways[of as usize];
+                let pairing = geometry.pairing(of, a, b);
+                let operands = [a, b].map(|o: Operand| &*boxes[o as usize]);
+                sums(operation, self.method, dims, operands, &pairing)
+            })
+        });
         Ok((
-            gradient(Operand::X, operation.gradient_in_x(), x.shape())?,
-            gradient(Operand::Y, operation.gradient_in_y(), y.shape())?,
+            geometry.array(Operand::X, x.shape(), dx)?,
+            geometry.array(Operand::Y, y.shape(), dy)?,
         ))
     }
 }

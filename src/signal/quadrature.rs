@@ -319,10 +319,8 @@ fn linear<S: Scalar>(
         pairs.for_each(|(to, from)| to[..n].copy_from_slice(from));
         padded
     });
-    let mut result = vec![S::zero(); outputs * room];
     let [a, b] = &padded;
-    let method = CircularMethod::Auto;
-    sums(operation, method, &[room], [a, b], pairing, &mut result);
+    let result = sums(operation, CircularMethod::Auto, &[room], [a, b], pairing);
     Ok(result
         .chunks(room)
         .flat_map(|row| &row[..n])

@@ -95,6 +95,72 @@ fn one_vector_against_a_long_batch_sums_in_a_fixed_order() -> Result<()> {
     Ok(())
 }
 
+/// Rows that fill the lanes of every instruction set, some lanes left over, with and without
+/// broadcasting; lengths with every radix, even and odd.
+#[rstest]
+fn many_rows_agree_with_the_definition(
+    #[values(2, 6, 34, 50, 64, 90, 97, 100, 105, 128, 250, 512)] n: usize,
+) -> Result<()> {
+    let shapes: [[&[usize]; 2]; 6] = [
+        [&[37], &[37]],
+        [&[37], &[]],
+        [&[], &[37]],
+        [&[3, 1], &[1, 21]],
+        [&[2, 18], &[2, 1]],
+        [&[16, 4], &[4]],
+    ];
+    let rng = &mut Rng::new(n as u64);
+    for shapes in shapes {
+        let [x, y] = shapes.map(|batch| array::<f64>(&[batch, &[n]].concat(), rng));
+        for operation in OPERATIONS {
+            let by = |method| Circular::default().method(method);
+            let (direct, fft) = (by(CircularMethod::Direct), by(CircularMethod::Fft));
+            let z = direct.apply(operation, &x, &y)?;
+            let tolerance = 1e-14 * n as f64;
+            assert!(distance(&z, &fft.apply(operation, &x, &y)?) < tolerance);
+            let narrow = |a: &ArrayD<f64>| a.mapv(|v| v as f32);
+            let single = fft.apply(operation, &narrow(&x), &narrow(&y))?;
+            assert!(distance(&z, &single.mapv(f64::from)) < 1e-5 * (n as f64).sqrt());
+            let gradients = |by: &Circular| by.apply_vjp(operation, &x, &y, &z);
+            let (exact, fft) = (gradients(&direct)?, gradients(&fft)?);
+            let scale = (z.len() as f64).sqrt();
+            assert!(distance(&exact.0, &fft.0) < tolerance * scale);
+            assert!(distance(&exact.1, &fft.1) < tolerance * scale);
+        }
+    }
+    Ok(())
+}
+
+/// A result of several megabytes, its last rows included.
+#[test]
+fn a_long_batch_is_its_rows() -> Result<()> {
+    let rng = &mut Rng::new(11);
+    let (x, y) = (array::<f64>(&[1203, 500], rng), array::<f64>(&[500], rng));
+    let z = circular_correlate(&x, &y)?;
+    for row in [0, 1, 600, 1199, 1200, 1202] {
+        let alone = circular_correlate(&x.index_axis(Axis(0), row), &y)?;
+        let here = z.index_axis(Axis(0), row).to_owned();
+        assert!(distance(&alone, &here) < 1e-12);
+    }
+    Ok(())
+}
+
+#[test]
+fn lanes_do_not_meet() -> Result<()> {
+    let rng = &mut Rng::new(7);
+    let (mut x, y) = (array::<f32>(&[37, 100], rng), array::<f32>(&[100], rng));
+    let before = circular_correlate(&x, &y)?;
+    for (row, value) in [(1, f32::NAN), (17, f32::INFINITY), (36, 1e30)] {
+        x.index_axis_mut(Axis(0), row).fill(value);
+    }
+    let after = circular_correlate(&x, &y)?;
+    for row in (0..37).filter(|row| ![1, 17, 36].contains(row)) {
+        let of = |z: &ArrayD<f32>| z.index_axis(Axis(0), row).to_owned();
+        assert_eq!(of(&before), of(&after));
+    }
+    Ok(())
+}
+
 #[test]
 fn inverse_undoes_binding_over_two_axes() -> Result<()> {
     let rng = &mut Rng::new(4);

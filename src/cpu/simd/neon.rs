@@ -15,7 +15,8 @@ pub unsafe fn run<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
 macro_rules! vector {
     (
         $name:ident($register:ident), $scalar:ident, lanes $lanes:literal,
-        $splat:ident, $load:ident, $store:ident, $fma:ident
+        $splat:ident, $load:ident, $store:ident,
+        $add:ident, $subtract:ident, $multiply:ident, $fma:ident
     ) => {
         #[derive(Clone, Copy)]
         pub struct $name($register);
@@ -51,6 +52,24 @@ macro_rules! vector {
             }
 
             #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $add(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $subtract(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            unsafe fn multiply(self, factor: Self) -> Self {
+                // SAFETY: the level is available by the trait's contract.
+                $name(unsafe { $multiply(self.0, factor.0) })
+            }
+
+            #[inline(always)]
             unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
                 // SAFETY: the level is available by the trait's contract.
                 $name(unsafe { $fma(sum.0, self.0, factor.0) })
@@ -74,5 +93,11 @@ macro_rules! vector {
     };
 }
 
-vector!(F32x4(float32x4_t), f32, lanes 4, vdupq_n_f32, vld1q_f32, vst1q_f32, vfmaq_f32);
-vector!(F64x2(float64x2_t), f64, lanes 2, vdupq_n_f64, vld1q_f64, vst1q_f64, vfmaq_f64);
+vector! {
+    F32x4(float32x4_t), f32, lanes 4,
+    vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, vsubq_f32, vmulq_f32, vfmaq_f32
+}
+vector! {
+    F64x2(float64x2_t), f64, lanes 2,
+    vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, vsubq_f64, vmulq_f64, vfmaq_f64
+}

@@ -36,6 +36,21 @@ macro_rules! array {
             }
 
             #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                $name(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
+            }
+
+            #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                $name(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+            }
+
+            #[inline(always)]
+            unsafe fn multiply(self, factor: Self) -> Self {
+                $name(std::array::from_fn(|lane| self.0[lane] * factor.0[lane]))
+            }
+
+            #[inline(always)]
             unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
                 let mut out = sum;
                 for lane in 0..$lanes {

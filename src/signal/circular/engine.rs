@@ -1,36 +1,40 @@
 //! Circular operations on boxes of elements in memory.
 
+use std::sync::Arc;
+
 use num_traits::Zero;
 use rayon::prelude::*;
 use rustfft::num_complex::Complex;
 
-use super::geometry::Pairing;
+use super::geometry::{Operand, Pairing};
 use super::spectrum::{BoxTransform, Scratch};
-use super::{CircularMethod, CircularOperation};
-use crate::signal::Scalar;
+use super::{CircularMethod, CircularOperation, lanes};
+use crate::cpu::simd::FourierPlan;
+use crate::signal::{Real, Scalar};
 
 /// Pairs that one partial sum runs over.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// Elements of work below which threads cost more than they bring.
-const PARALLEL: usize = 1 << 13;
+pub(super) const PARALLEL: usize = 1 << 13;
 
-/// `out[o] = sum over its pairs (i, j) of a[i] op b[j]`, boxes of the sizes `dims`, row-major.
+/// `z[o] = sum over its pairs (i, j) of a[i] op b[j]`, boxes of the sizes `dims`, row-major.
 pub(crate) fn sums<S: Scalar>(
     operation: CircularOperation,
     method: CircularMethod,
     dims: &[usize],
     [a, b]: [&[S]; 2],
     pairing: &Pairing,
-    out: &mut [S],
-) {
+) -> Vec<S> {
     let len: usize = dims.iter().product();
+    let zeros = || vec![S::zero(); pairing.outputs() * len];
     if method.is_direct::<S>(len) {
         let direct = Direct { operation, dims };
-        return fill(
+        let mut out = zeros();
+        fill(
             pairing,
             len,
-            out,
+            &mut out,
             direct.work(),
             |pairs, out, work| {
                 let mut partial = Vec::new();
@@ -49,6 +53,13 @@ pub(crate) fn sums<S: Scalar>(
             },
             |sum, out| out.copy_from_slice(sum),
         );
+        return out;
+    }
+    if let Some(plan) = &*rows_plan::<S>(dims) {
+        let rows = [a, b].map(|rows| S::planes(rows, len));
+        if let Some(out) = lanes::sums(operation, plan, [&rows[0], &rows[1]], pairing) {
+            return S::from_planes(out, len);
+        }
     }
     let transform = BoxTransform::<S>::new(dims);
     let fft = Spectral {
@@ -57,14 +68,45 @@ pub(crate) fn sums<S: Scalar>(
         b: Spectra::new(&transform, b, pairing.len()),
         transform: &transform,
     };
+    let mut out = zeros();
     fill(
         pairing,
         len,
-        out,
+        &mut out,
         fft.work(),
         |pairs, out, work| fft.sum(pairs, out, work),
         |sum, out| transform.inverse(sum, out, &mut transform.scratch()),
     );
+    out
+}
+
+/// Both results of two sums over the same three operands whose boxes pair up one to one, where that
+/// is faster than two calls of [`sums`].
+pub(crate) fn both_sums<S: Scalar>(
+    sums: [(CircularOperation, Operand, Operand); 2],
+    method: CircularMethod,
+    dims: &[usize],
+    operands: [&[S]; 3],
+) -> Option<[Vec<S>; 2]> {
+    let len: usize = dims.iter().product();
+    if method.is_direct::<S>(len) {
+        return None;
+    }
+    let plan = rows_plan::<S>(dims);
+    let rows = operands.map(|rows| S::planes(rows, len));
+    let both = lanes::both_sums(sums, (*plan).as_ref()?, rows.each_ref().map(|rows| &**rows))?;
+    Some(both.map(|out| S::from_planes(out, len)))
+}
+
+/// The transforms of many real rows, where boxes are rows (one axis is circular, or all others have
+/// one element) and their length has such.
+fn rows_plan<S: Scalar>(dims: &[usize]) -> Arc<Option<FourierPlan<S::Real>>> {
+    let len = dims.iter().product();
+    if S::COMPLEX || !dims.contains(&len) {
+        return Arc::new(None);
+    }
+    let plans = &S::Real::plans().lanes;
+    plans.get(len, |_, n| FourierPlan::new(n, S::Real::of))
 }
 
 /// Runs `sum` over the pairs of every output: in parallel over the outputs or, where few outputs

@@ -7,6 +7,7 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
+use crate::cpu::simd::FourierPlan;
 use crate::signal::scalar::{Real, Scalar};
 
 /// Twiddle factors that the plan cache of one element type may hold before it starts again.
@@ -182,6 +183,8 @@ impl<R: Real, T> Cache<R, T> {
 pub struct Plans<R: Real> {
     pub(crate) real: Cache<R, RealTransform<R>>,
     pub(crate) complex: Cache<R, ComplexTransform<R>>,
+    /// Of many rows at once, for the lengths that have one.
+    pub(crate) lanes: Cache<R, Option<FourierPlan<R>>>,
 }
 
 impl<R: Real> Plans<R> {
@@ -189,6 +192,7 @@ impl<R: Real> Plans<R> {
         Plans {
             real: Cache(Mutex::new(None)),
             complex: Cache(Mutex::new(None)),
+            lanes: Cache(Mutex::new(None)),
         }
     }
 }
