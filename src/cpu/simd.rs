@@ -10,6 +10,7 @@ use std::thread::LocalKey;
 
 use super::conv::Scratch;
 
+mod channelwise;
 mod direct;
 mod fir;
 mod gather;
@@ -23,6 +24,7 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use channelwise::{ChannelRow, ChannelTarget, RUN, Run, channel_gradient, channel_row};
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,
     vectors as direct_vectors,
