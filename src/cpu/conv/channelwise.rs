@@ -114,8 +114,8 @@ fn runs(roles: &Roles, stencil: &Stencil, reaches: &[Reach], j: [usize; 4], to: 
     to.clear();
     to.extend(reaches.iter().filter_map(|reach| {
         let mut row = 0;
-        for a in 0..3 {
-            let at = usize::try_from((j[a] * stencil.pace[a]) as isize + reach.offset[a]).ok()?;
+        for (a, &j) in j[..3].iter().enumerate() {
+            let at = usize::try_from((j * stencil.pace[a]) as isize + reach.offset[a]).ok()?;
             row += (at < roles.source_size[a]).then_some(at)? * roles.source.spatial[a];
         }
         let mut run = reach.run;
