@@ -1,7 +1,9 @@
-//! Depthwise convolutions channels last: channels are the lanes, read where they lie.
+//! Few channels a group, channels last: target channels are the lanes, read where they lie.
 //!
 //! A position's channels are next to each other in the source and in the target, so nothing is
-//! packed but the weights; a task takes some rows of some channels of an image.
+//! packed but the weights; a task takes some rows of some channels of an image. With more than one
+//! channel a group, a vector of the source has all that a vector of the target reads, and is
+//! permuted once for each source channel of a group.
 
 use rayon::prelude::*;
 
@@ -12,7 +14,8 @@ use super::stencil::{Roles, Stencil};
 use super::wgrad::{self, with_scratch};
 use crate::cpu::output::{Output, store_strided};
 use crate::cpu::simd::{
-    ChannelRow, ChannelTarget, Level, MicroKernel, RUN, Run, as_acc, channel_gradient, channel_row,
+    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_gradient,
+    channel_row,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
@@ -31,34 +34,68 @@ const SMALLEST: usize = 1 << 11;
 /// Tiles can be tiny; they are handed out in so many pieces.
 const PIECES: usize = 64;
 
-/// Channels in vectors, and blocks of them.
-#[derive(Clone, Copy)]
+/// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
+const PERMUTED: usize = 8;
+
+/// Target channels in vectors, and blocks of them.
 struct Channels {
     total: usize,
     lanes: usize,
     /// Channels of a block, whole vectors.
     block: usize,
     blocks: usize,
+    /// Channels of a group.
+    sources: usize,
+    targets: usize,
+    /// As [`Group`] has it.
+    index: Vec<u32>,
 }
 
 impl Channels {
     /// `None` where lanes of channels are not the way.
     fn new<T: Element>(level: Level, roles: &Roles, layout: Layout, taps: usize) -> Option<Self> {
         let lanes = T::Acc::geometry(level).lanes;
-        let total = roles.groups;
-        let depthwise = (roles.source_channels, roles.target_channels) == (1, 1);
-        let suits = depthwise && layout == Layout::ChannelsLast && total * 2 >= lanes;
-        suits.then(|| {
+        let (sources, targets) = (roles.source_channels, roles.target_channels);
+        let total = roles.groups * targets;
+        let depthwise = (sources, targets) == (1, 1);
+        let permuted = lanes >= PERMUTED
+            && roles.groups > 1
+            && targets < lanes
+            && lanes.is_multiple_of(targets)
+            && sources <= targets;
+        let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
+        (suits && (depthwise || permuted)).then(|| {
             let vectors = total.div_ceil(lanes);
-            let most = (WEIGHTS / (taps * lanes).max(1)).max(VECTORS);
+            let most = (WEIGHTS / product(&[taps, sources, lanes]).max(1)).max(VECTORS);
             let each = vectors.div_ceil(vectors.div_ceil(most));
+            let source = |nth, lane| (lane / targets * sources + nth) as u32;
+            let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
             Channels {
                 total,
                 lanes,
                 block: each * lanes,
                 blocks: vectors.div_ceil(each),
+                sources,
+                targets,
+                index: match depthwise {
+                    true => Vec::new(),
+                    false => index.collect(),
+                },
             }
         })
+    }
+
+    fn group(&self) -> Group<'_> {
+        Group {
+            sources: self.sources,
+            targets: self.targets,
+            lanes: &self.index,
+        }
+    }
+
+    /// The first source channel of a block that begins at a target channel.
+    fn source(&self, first: usize) -> usize {
+        first / self.targets * self.sources
     }
 
     /// First channel of a block, and how many.
@@ -153,12 +190,13 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
         tasks: 0,
         weights: 0,
     };
+    let channels = &plan.channels;
     let outer = product(&[roles.batch, channels.blocks, job.stencils.len()]);
     for stencil in &job.stencils {
         let count = rows(stencil);
         let row = product(&[
             stencil.count[3],
-            stencil.taps.len().max(1),
+            (stencil.taps.len() * channels.sources).max(1),
             channels.block / channels.lanes,
         ]);
         let least = (SMALLEST / row.max(1)).max(1);
@@ -172,7 +210,8 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
             first_weight: plan.weights,
         };
         plan.tasks += product(&[roles.batch, channels.blocks, grid.row_tiles]);
-        let weights = product(&[channels.vectors(), channels.lanes, stencil.taps.len()]);
+        let each = channels.sources * stencil.taps.len() * channels.lanes;
+        let weights = product(&[channels.vectors(), each]);
         plan.weights = plan.weights.saturating_add(weights);
         plan.grids.push(grid);
     }
@@ -180,12 +219,12 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
 }
 
 pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
-    let channels = plan.channels;
+    let channels = &plan.channels;
     // Taken out of its cell for the call: a thread that waits may start another call.
     let mut kept = T::Acc::packed().take();
     let packed = take(&mut kept, plan.weights)?;
     for (stencil, grid) in job.stencils.iter().zip(&plan.grids) {
-        let each = stencil.taps.len() * channels.lanes;
+        let each = channels.sources * stencil.taps.len() * channels.lanes;
         let to = &mut packed[grid.first_weight..][..channels.vectors() * each];
         to.par_chunks_mut(each.max(1))
             .with_min_len((1 << 12) / each.max(1) + 1)
@@ -209,25 +248,30 @@ pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// `to (taps, lanes)`, zeros past the last channel.
+/// `to (source channels, taps, lanes)`, zeros past the last channel.
 fn pack<T: Element>(
     job: &Job<T>,
     stencil: &Stencil,
-    channels: Channels,
+    channels: &Channels,
     vector: usize,
     to: &mut [T::Acc],
 ) {
     let lanes = channels.lanes;
     for lane in 0..lanes {
         let channel = vector * lanes + lane;
-        let to = to[lane..].iter_mut().step_by(lanes);
+        let mut to = to.iter_mut().skip(lane).step_by(lanes);
         if channel >= channels.total {
             to.for_each(|to| *to = T::Acc::default());
             continue;
         }
-        let from = &job.weight[channel * job.roles.weight_group..];
-        for (to, tap) in to.zip(&stencil.taps) {
-            *to = from[tap.weight].to_acc();
+        let (group, m) = (channel / channels.targets, channel % channels.targets);
+        let first = group * job.roles.weight_group + m * job.roles.weight_target;
+        for nth in 0..channels.sources {
+            let from = &job.weight[first + nth * job.roles.weight_source..];
+            // the taps first: `zip` takes one more from its first iterator than from the second
+            for (tap, to) in stencil.taps.iter().zip(to.by_ref()) {
+                *to = from[tap.weight].to_acc();
+            }
         }
     }
 }
@@ -237,7 +281,7 @@ fn tile<T: Element>(
     job: &Job<T>,
     stencil: &Stencil,
     grid: &Grid,
-    channels: Channels,
+    channels: &Channels,
     task: usize,
     packed: &[T::Acc],
     row_runs: &mut Vec<Run>,
@@ -247,7 +291,8 @@ fn tile<T: Element>(
     let (rest, part) = (index / grid.row_tiles, index % grid.row_tiles);
     let (image, block) = (rest / channels.blocks, rest % channels.blocks);
     let (first, count) = channels.of_block(block);
-    let source = &job.source[image * roles.source.outer..][..roles.source.outer][first..];
+    let source = &job.source[image * roles.source.outer..][..roles.source.outer];
+    let source = &source[channels.source(first)..];
     let (Some(source), Some(output)) = (as_acc(source), job.target.as_acc()) else {
         return; // `plan` has looked
     };
@@ -265,6 +310,7 @@ fn tile<T: Element>(
             width: stencil.count[3],
             channels: count,
             taps,
+            group: channels.group(),
         };
         let target = ChannelTarget {
             output,
@@ -273,7 +319,7 @@ fn tile<T: Element>(
             bias,
             write: job.write,
         };
-        let weights = &packed[grid.first_weight + first * taps..];
+        let weights = &packed[grid.first_weight + first * channels.sources * taps..];
         // SAFETY: no other task has these channels of these rows.
         unsafe { channel_row(job.level, row, weights, &target) };
     }
@@ -337,12 +383,14 @@ fn part<T: Element, S: Element<Acc = T::Acc>>(
     let (roles, stencil) = (&job.roles, &job.stencil);
     let (taps, lanes) = (stencil.taps.len(), plan.channels.lanes);
     let (first, count) = plan.channels.of_block(block);
-    let sums = scratch.c.take(count.next_multiple_of(lanes) * taps)?;
+    let sources = plan.channels.sources;
+    let sums = (scratch.c).take(count.next_multiple_of(lanes) * sources * taps)?;
     sums.fill(T::Acc::default());
     let mut row_runs = Vec::with_capacity(plan.reaches.len());
     for chunk in chunks.0..chunks.1 {
         let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
-        let x = &job.x[image * roles.source.outer..][..roles.source.outer][first..];
+        let x = &job.x[image * roles.source.outer..][..roles.source.outer];
+        let x = &x[plan.channels.source(first)..];
         let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
         let (Some(x), Some(dy)) = (as_acc(x), as_acc(dy)) else {
             return Ok(()); // `wgrad_plan` has looked
@@ -360,19 +408,23 @@ fn part<T: Element, S: Element<Acc = T::Acc>>(
                 width: stencil.count[3],
                 channels: count,
                 taps,
+                group: plan.channels.group(),
             };
             let dy = &dy[roles.target.at(j)..];
             channel_gradient(job.level, row, (dy, roles.target.spatial[3]), sums);
         }
     }
     for (nth, sums) in sums.chunks_exact(lanes).enumerate() {
-        let (vector, tap) = (nth / taps, nth % taps);
-        let lane = vector * lanes;
-        // the weights of a channel are its taps
-        let at = start + (first + lane) * taps + stencil.taps[tap].weight;
+        let (rest, tap) = (nth / taps, nth % taps);
+        let (lane, channel) = (rest / sources * lanes, rest % sources);
+        // groups follow one another as the target channels of a group do
+        let at = start
+            + (first + lane) * roles.weight_target
+            + channel * roles.weight_source
+            + stencil.taps[tap].weight;
         let sums = &sums[..lanes.min(count - lane)];
         // SAFETY: no other task has these channels, and splits have parts of their own.
-        unsafe { store_strided(sums, target, at, taps, write) };
+        unsafe { store_strided(sums, target, at, roles.weight_target, write) };
     }
     Ok(())
 }

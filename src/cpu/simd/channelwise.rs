@@ -1,5 +1,5 @@
-//! One filter a channel where channels are next to each other: they are the lanes, and the
-//! positions of a row share what is read.
+//! Filters of few channels a group where channels are next to each other: target channels are the
+//! lanes, and the positions of a row share what is read.
 #![expect(
     clippy::needless_range_loop,
     reason = "loops over registers are unrolled; indices keep the block structure visible"
@@ -57,9 +57,28 @@ pub(crate) struct ChannelRow<'a, A> {
     pub pace: usize,
     /// Target positions.
     pub width: usize,
+    /// Target channels.
     pub channels: usize,
-    /// Taps of a channel, in this row or not.
+    /// Taps of a pair of channels, in this row or not.
     pub taps: usize,
+    pub group: Group<'a>,
+}
+
+/// Channels of a group: all those of a target's vector read one vector of the source.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    pub sources: usize,
+    pub targets: usize,
+    /// `(sources, lanes)`: the lane of the source's vector that a target lane reads; empty where
+    /// each reads its own.
+    pub lanes: &'a [u32],
+}
+
+impl Group<'_> {
+    /// The first source channel of a target channel that begins a group.
+    fn source(&self, target: usize) -> usize {
+        target / self.targets * self.sources
+    }
 }
 
 /// Positions that are computed together.
@@ -71,9 +90,21 @@ struct Positions {
 }
 
 impl<A: Copy> ChannelRow<'_, A> {
-    /// Checks that what the runs read lies in memory.
-    fn check(&self) {
-        let last = (self.size - 1) * self.pixel + self.channels;
+    /// Checks that what the runs read lies in memory, and that the lanes of a vector are there.
+    fn check(&self, lanes: usize) {
+        let Group {
+            sources,
+            targets,
+            lanes: index,
+        } = self.group;
+        if index.is_empty() {
+            assert!((sources, targets) == (1, 1));
+        } else {
+            assert!(lanes.is_multiple_of(targets) && self.channels.is_multiple_of(targets));
+            assert!((1..=targets).contains(&sources) && index.len() >= sources * lanes);
+            assert!(index.iter().all(|&lane| (lane as usize) < lanes));
+        }
+        let last = (self.size - 1) * self.pixel + self.group.source(self.channels);
         for run in self.runs.iter() {
             assert!(run.row <= self.source.len() && last <= self.source.len() - run.row);
             assert!((1..=RUN).contains(&run.count));
@@ -105,6 +136,7 @@ impl<A: Copy> ChannelRow<'_, A> {
     #[inline(always)]
     fn read(&self, run: &Run, first: usize, lane: usize) -> *const A {
         let column = run.column + (first * self.pace) as isize;
+        let lane = self.group.source(lane);
         let start = self.source.as_ptr().wrapping_add(run.row + lane);
         start.wrapping_offset(column * self.pixel as isize)
     }
@@ -121,7 +153,8 @@ pub(crate) struct ChannelTarget<'a, A> {
     pub write: Write,
 }
 
-/// `target[j][c] = bias[c] + sum over taps of weights[c / lanes][tap][c % lanes] * source[..][c]`
+/// `target[j][c] = bias[c] + sum over channels k of c's group and taps of
+/// weights[c / lanes][k][tap][c % lanes] * source[..][k]`
 ///
 /// # Safety
 /// The elements of the target are the caller's, as [`Output::part`] demands.
@@ -153,8 +186,10 @@ impl<A: Accumulator> Op<A> for Filter<'_, A> {
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(mut self) {
         let row = &self.row;
-        let (width, channels, pitch) = (row.width, row.channels, row.taps * V::LANES);
-        row.check();
+        let (width, channels) = (row.width, row.channels);
+        let pitch = row.group.sources * row.taps * V::LANES;
+        let grouped = !row.group.lanes.is_empty();
+        row.check(V::LANES);
         assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
         let whole = channels - channels % V::LANES;
@@ -165,14 +200,23 @@ impl<A: Accumulator> Op<A> for Filter<'_, A> {
             // weights of every vector, were just checked.
             unsafe {
                 for lane in (0..whole).step_by(V::LANES) {
-                    match block.whole {
-                        true => self.vector::<V, true, false>(&block, lane, weights),
-                        false => self.vector::<V, false, false>(&block, lane, weights),
+                    match (block.whole, grouped) {
+                        (true, false) => {
+                            self.vector::<V, true, false, false>(&block, lane, weights)
+                        }
+                        (false, false) => {
+                            self.vector::<V, false, false, false>(&block, lane, weights)
+                        }
+                        (true, true) => self.vector::<V, true, true, true>(&block, lane, weights),
+                        (false, true) => self.vector::<V, false, true, true>(&block, lane, weights),
                     }
                     weights = weights.add(pitch);
                 }
                 if whole < channels {
-                    self.vector::<V, false, true>(&block, whole, weights);
+                    match grouped {
+                        true => self.vector::<V, false, true, true>(&block, whole, weights),
+                        false => self.vector::<V, false, true, false>(&block, whole, weights),
+                    }
                 }
             }
         }
@@ -180,19 +224,28 @@ impl<A: Accumulator> Op<A> for Filter<'_, A> {
 }
 
 impl<A: Accumulator> Filter<'_, A> {
-    /// The channels of one vector; `WHOLE` as in [`Positions`], `TAIL` where they do not fill it.
+    /// The channels of one vector; `WHOLE` as in [`Positions`], `TAIL` where they may not fill it,
+    /// `GROUPED` where lanes do not read their own.
     ///
     /// # Safety
     /// The level of `V` must be available, and the checks of `run` must hold.
     #[inline(always)]
-    unsafe fn vector<V: Vector<Scalar = A>, const WHOLE: bool, const TAIL: bool>(
+    unsafe fn vector<
+        V: Vector<Scalar = A>,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
         &self,
         block: &Positions,
         lane: usize,
         weights: *const A,
     ) {
         let row = &self.row;
-        let lanes = if TAIL { row.channels - lane } else { V::LANES };
+        let lanes = match TAIL {
+            true => V::LANES.min(row.channels - lane),
+            false => V::LANES,
+        };
         let mask = u32::MAX >> (32 - lanes);
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
@@ -204,16 +257,20 @@ impl<A: Accumulator> Filter<'_, A> {
             };
             let mut sums = [bias; POSITIONS];
             for run in row.runs.iter() {
-                macro_rules! taps {
-                    ($count:literal) => {
-                        self.taps::<V, $count, WHOLE, TAIL>(run, block, lane, weights, &mut sums)
-                    };
-                }
-                match run.count {
-                    1 => taps!(1),
-                    2 => taps!(2),
-                    3 => taps!(3),
-                    _ => taps!(4),
+                for nth in 0..if GROUPED { row.group.sources } else { 1 } {
+                    macro_rules! taps {
+                        ($count:literal) => {
+                            self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
+                                run, block, nth, lane, weights, &mut sums,
+                            )
+                        };
+                    }
+                    match run.count {
+                        1 => taps!(1),
+                        2 => taps!(2),
+                        3 => taps!(3),
+                        _ => taps!(4),
+                    }
                 }
             }
             let ChannelTarget { at, step, .. } = *self.target;
@@ -231,20 +288,29 @@ impl<A: Accumulator> Filter<'_, A> {
         }
     }
 
-    /// `K` taps of the positions of a block.
+    /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
     /// As [`Filter::vector`].
     #[inline(always)]
-    unsafe fn taps<V: Vector<Scalar = A>, const K: usize, const WHOLE: bool, const TAIL: bool>(
+    unsafe fn taps<
+        V: Vector<Scalar = A>,
+        const K: usize,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
         &self,
         run: &Run,
         block: &Positions,
+        nth: usize,
         lane: usize,
         weights: *const A,
         sums: &mut [V; POSITIONS],
     ) {
-        let mask = u32::MAX >> (32 - (self.row.channels - lane).min(V::LANES));
+        let lanes = V::LANES.min(self.row.channels - lane);
+        let mask = u32::MAX >> (32 - self.row.group.source(lanes));
+        let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
         let from = self.row.read(run, block.first, lane);
         let (lo, hi) = run.inside;
         let step = self.row.pace * self.row.pixel;
@@ -252,17 +318,20 @@ impl<A: Accumulator> Filter<'_, A> {
         unsafe {
             let mut factors = [V::zero(); K];
             for q in 0..K {
-                factors[q] = V::load(weights.add(run.taps[q] * V::LANES));
+                factors[q] = V::load(weights.add((nth * self.row.taps + run.taps[q]) * V::LANES));
             }
             for i in 0..POSITIONS + K - 1 {
                 if !WHOLE && !(lo..hi).contains(&i) {
                     continue;
                 }
                 let from = from.wrapping_add(i * step);
-                let x = match TAIL {
+                let mut x = match TAIL {
                     true => V::zero().load_masked(mask, from),
                     false => V::load(from),
                 };
+                if GROUPED {
+                    x = x.permute(index);
+                }
                 for q in 0..K {
                     if i >= q && i - q < POSITIONS {
                         sums[i - q] = factors[q].multiply_add(x, sums[i - q]);
@@ -299,8 +368,8 @@ where
     }
 }
 
-/// `sums[c / lanes][tap][c % lanes] += sum over positions of dy[..][c] * source[..][c]`; `dy` begins
-/// at the row's first position, and positions are `step` apart.
+/// `sums[c / lanes][k][tap][c % lanes] += sum over positions of dy[..][c] * source[..][k]`; `dy`
+/// begins at the row's first position, and positions are `step` apart.
 pub(crate) fn channel_gradient<A: Accumulator>(
     level: Level,
     row: ChannelRow<A>,
@@ -331,8 +400,10 @@ impl<A: Copy> Op<A> for Gradient<'_, A> {
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(mut self) {
         let row = &self.row;
-        let (width, channels, pitch) = (row.width, row.channels, row.taps * V::LANES);
-        row.check();
+        let (width, channels) = (row.width, row.channels);
+        let pitch = row.group.sources * row.taps * V::LANES;
+        let grouped = !row.group.lanes.is_empty();
+        row.check(V::LANES);
         assert!(self.sums.len() >= channels.div_ceil(V::LANES) * pitch);
         assert!(self.dy.len() >= (row.width - 1) * self.step + channels);
         let target = self.sums.as_mut_ptr();
@@ -344,14 +415,19 @@ impl<A: Copy> Op<A> for Gradient<'_, A> {
             // the sums of every vector were just checked.
             unsafe {
                 for lane in (0..whole).step_by(V::LANES) {
-                    match block.whole {
-                        true => self.vector::<V, true, false>(&block, lane, sums),
-                        false => self.vector::<V, false, false>(&block, lane, sums),
+                    match (block.whole, grouped) {
+                        (true, false) => self.vector::<V, true, false, false>(&block, lane, sums),
+                        (false, false) => self.vector::<V, false, false, false>(&block, lane, sums),
+                        (true, true) => self.vector::<V, true, true, true>(&block, lane, sums),
+                        (false, true) => self.vector::<V, false, true, true>(&block, lane, sums),
                     }
                     sums = sums.add(pitch);
                 }
                 if whole < channels {
-                    self.vector::<V, false, true>(&block, whole, sums);
+                    match grouped {
+                        true => self.vector::<V, false, true, true>(&block, whole, sums),
+                        false => self.vector::<V, false, true, false>(&block, whole, sums),
+                    }
                 }
             }
         }
@@ -364,14 +440,22 @@ impl<A: Copy> Gradient<'_, A> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn vector<V: Vector<Scalar = A>, const WHOLE: bool, const TAIL: bool>(
+    unsafe fn vector<
+        V: Vector<Scalar = A>,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
         &self,
         block: &Positions,
         lane: usize,
         sums: *mut A,
     ) {
         let row = &self.row;
-        let lanes = if TAIL { row.channels - lane } else { V::LANES };
+        let lanes = match TAIL {
+            true => V::LANES.min(row.channels - lane),
+            false => V::LANES,
+        };
         let mask = u32::MAX >> (32 - lanes);
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
@@ -388,35 +472,48 @@ impl<A: Copy> Gradient<'_, A> {
                 };
             }
             for run in row.runs.iter() {
-                macro_rules! taps {
-                    ($count:literal) => {
-                        self.taps::<V, $count, WHOLE, TAIL>(run, block, lane, &dy, sums)
-                    };
-                }
-                match run.count {
-                    1 => taps!(1),
-                    2 => taps!(2),
-                    3 => taps!(3),
-                    _ => taps!(4),
+                for nth in 0..if GROUPED { row.group.sources } else { 1 } {
+                    macro_rules! taps {
+                        ($count:literal) => {
+                            self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
+                                run, block, nth, lane, &dy, sums,
+                            )
+                        };
+                    }
+                    match run.count {
+                        1 => taps!(1),
+                        2 => taps!(2),
+                        3 => taps!(3),
+                        _ => taps!(4),
+                    }
                 }
             }
         }
     }
 
-    /// `K` taps of the positions of a block.
+    /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
     /// As [`Filter::vector`].
     #[inline(always)]
-    unsafe fn taps<V: Vector<Scalar = A>, const K: usize, const WHOLE: bool, const TAIL: bool>(
+    unsafe fn taps<
+        V: Vector<Scalar = A>,
+        const K: usize,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
         &self,
         run: &Run,
         block: &Positions,
+        nth: usize,
         lane: usize,
         dy: &[V; POSITIONS],
         target: *mut A,
     ) {
-        let mask = u32::MAX >> (32 - (self.row.channels - lane).min(V::LANES));
+        let lanes = V::LANES.min(self.row.channels - lane);
+        let mask = u32::MAX >> (32 - self.row.group.source(lanes));
+        let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
         let from = self.row.read(run, block.first, lane);
         let (lo, hi) = run.inside;
         let step = self.row.pace * self.row.pixel;
@@ -424,17 +521,20 @@ impl<A: Copy> Gradient<'_, A> {
         unsafe {
             let mut sums = [V::zero(); K];
             for q in 0..K {
-                sums[q] = V::load(target.add(run.taps[q] * V::LANES));
+                sums[q] = V::load(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
             }
             for i in 0..POSITIONS + K - 1 {
                 if !WHOLE && !(lo..hi).contains(&i) {
                     continue;
                 }
                 let from = from.wrapping_add(i * step);
-                let x = match TAIL {
+                let mut x = match TAIL {
                     true => V::zero().load_masked(mask, from),
                     false => V::load(from),
                 };
+                if GROUPED {
+                    x = x.permute(index);
+                }
                 for q in 0..K {
                     // a product with no position must not be taken, lest 0 * NaN reach a sum
                     if i >= q && i - q < POSITIONS && (WHOLE || i - q < block.count) {
@@ -443,7 +543,7 @@ impl<A: Copy> Gradient<'_, A> {
                 }
             }
             for q in 0..K {
-                sums[q].store(target.add(run.taps[q] * V::LANES));
+                sums[q].store(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
             }
         }
     }
