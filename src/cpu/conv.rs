@@ -7,6 +7,7 @@
 //! Every result element is a fixed sequence of operations: neither the number of threads nor the
 //! order in which they finish can change a bit.
 
+mod channelwise;
 mod depthwise;
 mod direct;
 mod direct_wgrad;

@@ -1,5 +1,6 @@
 //! One result that many threads write to, each its own part.
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -41,6 +42,15 @@ impl<'a, T> Output<'a, T> {
         assert!(at <= self.len && len <= self.len - at);
         // SAFETY: in bounds, just checked; exclusive by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
+
+impl<'a, T: Element> Output<'a, T> {
+    /// The output itself where elements and their accumulators are one type.
+    pub fn as_acc(&self) -> Option<&Output<'a, T::Acc>> {
+        let same = TypeId::of::<T>() == TypeId::of::<T::Acc>();
+        // SAFETY: the types are the same, so this is the reference that came in.
+        same.then(|| unsafe { &*std::ptr::from_ref(self).cast() })
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread::LocalKey;
 
 use super::conv::Scratch;
 
+mod channelwise;
 mod direct;
 mod fir;
 mod fourier;
@@ -24,6 +25,9 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use channelwise::{
+    ChannelRow, ChannelTarget, Group, RUN, Run, channel_gradient, channel_row,
+};
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,
     vectors as direct_vectors,
@@ -147,6 +151,19 @@ pub unsafe trait Vector: Copy {
     unsafe fn load_strided(self, mask: u32, from: *const Self::Scalar, step: usize) -> Self {
         // SAFETY: as this method.
         unsafe { load_strided(self, mask, from, step) }
+    }
+    /// Lane `l` from lane `index[l]`, which must be one; for [`Vector::LANES`] of them.
+    #[inline(always)]
+    unsafe fn permute(self, index: *const u32) -> Self {
+        let lanes = [self];
+        let lanes: *const Self::Scalar = lanes.as_ptr().cast();
+        let mut to = [self];
+        let start: *mut Self::Scalar = to.as_mut_ptr().cast();
+        for l in 0..Self::LANES {
+            // SAFETY: a vector is that many numbers, and the index by this method's contract.
+            unsafe { *start.add(l) = *lanes.add(*index.add(l) as usize) };
+        }
+        to[0]
     }
     /// `to[column * pitch + row] = from[row * step + column]` for [`Vector::LANES`] rows and
     /// columns; memory must be valid there.

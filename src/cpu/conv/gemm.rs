@@ -13,6 +13,7 @@
 
 use rayon::prelude::*;
 
+use super::channelwise;
 use super::depthwise;
 use super::direct;
 use super::pack::{pack_weight, panel_block, row_block};
@@ -55,6 +56,9 @@ impl<T: Element> Job<'_, T> {
         }
         if let Some((blocks, grids)) = direct::plan(&self) {
             return direct::run(&self, blocks, &grids);
+        }
+        if let Some(plan) = channelwise::plan(&self) {
+            return channelwise::run(&self, &plan);
         }
         match depthwise::windows(&self) {
             Some(windows) => depthwise::run(&self, &windows),

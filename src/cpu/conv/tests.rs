@@ -244,6 +244,13 @@ fn larger() -> Vec<ConvProblem<4>> {
         // planes of one filter each, in rows of several vectors and blocks
         conv([2, 6, 21, 75], [6, 1, 5, 7], 1, 6),
         conv([1, 20, 14, 14], [20, 1, 3, 3], 1, 20),
+        // channels in several vectors, whole and not, rows of several blocks
+        conv([2, 83, 5, 27], [83, 1, 3, 5], 1, 83),
+        conv([1, 40, 21, 19], [40, 1, 7, 3], 1, 40),
+        conv([2, 35, 9, 38], [35, 1, 3, 5], 2, 35),
+        // groups that share a vector of channels, of as many source channels and of fewer
+        conv([2, 40, 9, 21], [40, 8, 3, 3], 1, 5),
+        conv([1, 12, 11, 19], [24, 2, 3, 3], 2, 6),
         // few channels a group, rows of several vectors
         conv([2, 32, 12, 67], [24, 8, 3, 3], 1, 4),
         conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),

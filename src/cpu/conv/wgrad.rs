@@ -11,6 +11,7 @@
 //! positions of `x` are gathered in unbroken runs. Where the result has too few tiles to share
 //! out, the reduction is split as well, and the parts are added in order.
 
+use super::channelwise;
 use super::depthwise;
 use super::direct_wgrad;
 use super::pack::{plan, transpose};
@@ -57,6 +58,9 @@ impl<T: Element> Job<'_, T> {
         }
         if let Some(plan) = direct_wgrad::plan(self) {
             return direct_wgrad::run(self, &plan, dw, write);
+        }
+        if let Some(plan) = channelwise::wgrad_plan(self) {
+            return channelwise::run_wgrad(self, &plan, dw, write);
         }
         match depthwise::wgrad_window(self) {
             Some(window) => self.filter(&window, dw, write),

@@ -110,6 +110,33 @@ unsafe fn masked_wide_f64(old: __m512d, mask: u32, from: *const f64) -> __m512d 
     unsafe { _mm512_mask_loadu_pd(old, mask as __mmask8, from) }
 }
 
+/// # Safety
+/// The machine must have AVX-512F, and `index` 16 lanes.
+#[inline(always)]
+unsafe fn permute_wide_f32(from: __m512, index: *const u32) -> __m512 {
+    // SAFETY: by this function's contract.
+    unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(index.cast()), from) }
+}
+
+/// # Safety
+/// The machine must have AVX-512F, and `index` 8 lanes.
+#[inline(always)]
+unsafe fn permute_wide_f64(from: __m512d, index: *const u32) -> __m512d {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let index = _mm512_cvtepu32_epi64(_mm256_loadu_si256(index.cast()));
+        _mm512_permutexvar_pd(index, from)
+    }
+}
+
+/// # Safety
+/// The machine must have AVX2, and `index` 8 lanes.
+#[inline(always)]
+unsafe fn permute_f32(from: __m256, index: *const u32) -> __m256 {
+    // SAFETY: by this function's contract.
+    unsafe { _mm256_permutevar8x32_ps(from, _mm256_loadu_si256(index.cast())) }
+}
+
 /// Transposes a square of vectors: swaps the off-diagonal squares of every block of 2, 4, 8, ..
 macro_rules! transpose_square {
     ($name:ident, $register:ident, $index:ident, $lanes:literal, $permute:ident) => {
@@ -154,6 +181,7 @@ macro_rules! vector {
         $add:ident, $subtract:ident, $multiply:ident, $fma:ident,
         masked $masked:ident
         $(, pairs $pairs:ident, transpose $transpose:ident)?
+        $(, permute $permute:ident)?
     ) => {
         #[derive(Clone, Copy)]
         pub struct $name($register);
@@ -220,6 +248,14 @@ macro_rules! vector {
 
             $(
                 #[inline(always)]
+                unsafe fn permute(self, index: *const u32) -> Self {
+                    // SAFETY: level and index by the trait's contract.
+                    $name(unsafe { $permute(self.0, index) })
+                }
+            )?
+
+            $(
+                #[inline(always)]
                 unsafe fn load_strided(self, mask: u32, from: *const $scalar, step: usize) -> Self {
                     if step == 2 {
                         // SAFETY: as above; only every second element is accessed.
@@ -257,21 +293,21 @@ vector! {
     F32x16(__m512), f32, lanes 16, rows 14,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps,
-    masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32
+    masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32, permute permute_wide_f32
 }
 
 vector! {
     F64x8(__m512d), f64, lanes 8, rows 14,
     _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd,
     _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd,
-    masked masked_wide_f64, pairs pairs_f64, transpose transpose_f64
+    masked masked_wide_f64, pairs pairs_f64, transpose transpose_f64, permute permute_wide_f64
 }
 
 vector! {
     F32x8(__m256), f32, lanes 8, rows 6,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
     _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps,
-    masked masked_f32
+    masked masked_f32, permute permute_f32
 }
 
 vector! {

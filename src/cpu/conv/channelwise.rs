@@ -1,0 +1,430 @@
+//! Few channels a group, channels last: target channels are the lanes, read where they lie.
+//!
+//! A position's channels are next to each other in the source and in the target, so nothing is
+//! packed but the weights; a task takes some rows of some channels of an image. With more than one
+//! channel a group, a vector of the source has all that a vector of the target reads, and is
+//! permuted once for each source channel of a group.
+
+use rayon::prelude::*;
+
+use super::gemm::Job;
+use super::scratch::{Scratch, product, take};
+use super::split::{Split, share};
+use super::stencil::{Roles, Stencil};
+use super::wgrad::{self, with_scratch};
+use crate::cpu::output::{Output, store_strided};
+use crate::cpu::simd::{
+    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_gradient,
+    channel_row,
+};
+use crate::cpu::strides::unravel;
+use crate::element::Element;
+use crate::error::Result;
+use crate::ops::Write;
+use crate::shape::Layout;
+
+/// Weights of a block of channels: they should stay in the L1 cache.
+const WEIGHTS: usize = 4096;
+/// Vectors of a block of channels at least: lines of a position that are read together.
+const VECTORS: usize = 4;
+/// Tiles are made smaller until there are this many tasks...
+const TASKS: usize = 32;
+/// ...while they have more products than this, in vectors.
+const SMALLEST: usize = 1 << 11;
+/// Tiles can be tiny; they are handed out in so many pieces.
+const PIECES: usize = 64;
+
+/// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
+const PERMUTED: usize = 8;
+
+/// Target channels in vectors, and blocks of them.
+struct Channels {
+    total: usize,
+    lanes: usize,
+    /// Channels of a block, whole vectors.
+    block: usize,
+    blocks: usize,
+    /// Channels of a group.
+    sources: usize,
+    targets: usize,
+    /// As [`Group`] has it.
+    index: Vec<u32>,
+}
+
+impl Channels {
+    /// `None` where lanes of channels are not the way.
+    fn new<T: Element>(level: Level, roles: &Roles, layout: Layout, taps: usize) -> Option<Self> {
+        let lanes = T::Acc::geometry(level).lanes;
+        let (sources, targets) = (roles.source_channels, roles.target_channels);
+        let total = roles.groups * targets;
+        let depthwise = (sources, targets) == (1, 1);
+        let permuted = lanes >= PERMUTED
+            && roles.groups > 1
+            && targets < lanes
+            && lanes.is_multiple_of(targets)
+            && sources <= targets;
+        let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
+        (suits && (depthwise || permuted)).then(|| {
+            let vectors = total.div_ceil(lanes);
+            let most = (WEIGHTS / product(&[taps, sources, lanes]).max(1)).max(VECTORS);
+            let each = vectors.div_ceil(vectors.div_ceil(most));
+            let source = |nth, lane| (lane / targets * sources + nth) as u32;
+            let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
+            Channels {
+                total,
+                lanes,
+                block: each * lanes,
+                blocks: vectors.div_ceil(each),
+                sources,
+                targets,
+                index: match depthwise {
+                    true => Vec::new(),
+                    false => index.collect(),
+                },
+            }
+        })
+    }
+
+    fn group(&self) -> Group<'_> {
+        Group {
+            sources: self.sources,
+            targets: self.targets,
+            lanes: &self.index,
+        }
+    }
+
+    /// The first source channel of a block that begins at a target channel.
+    fn source(&self, first: usize) -> usize {
+        first / self.targets * self.sources
+    }
+
+    /// First channel of a block, and how many.
+    fn of_block(&self, block: usize) -> (usize, usize) {
+        let first = block * self.block;
+        (first, self.block.min(self.total - first))
+    }
+
+    fn vectors(&self) -> usize {
+        self.total.div_ceil(self.lanes)
+    }
+}
+
+/// A [`Run`] before a row is chosen: the offset of its first tap.
+struct Reach {
+    offset: [isize; 4],
+    run: Run,
+}
+
+/// The taps of a stencil in runs.
+fn reaches(stencil: &Stencil) -> Vec<Reach> {
+    let pace = stencil.pace[3] as isize;
+    let offset = |tap: usize| stencil.taps[tap].offset;
+    let mut order: Vec<usize> = (0..stencil.taps.len()).collect();
+    order.sort_by_key(|&tap| {
+        let [a, b, c, d] = offset(tap);
+        (a, b, c, d.rem_euclid(pace), d)
+    });
+    let mut reaches: Vec<Reach> = Vec::new();
+    for tap in order {
+        let offset = offset(tap);
+        if let Some(Reach { offset: first, run }) = reaches.last_mut() {
+            let next = first[3] + run.count as isize * pace;
+            if run.count < RUN && offset[..3] == first[..3] && offset[3] == next {
+                run.taps[run.count] = tap;
+                run.count += 1;
+                continue;
+            }
+        }
+        let run = Run::new(offset[3], tap);
+        reaches.push(Reach { offset, run });
+    }
+    reaches
+}
+
+/// Rows of a stencil counted over the outer axes.
+fn rows(stencil: &Stencil) -> usize {
+    product(&stencil.count[..3])
+}
+
+/// The runs that the row of target position `j` has.
+fn runs(roles: &Roles, stencil: &Stencil, reaches: &[Reach], j: [usize; 4], to: &mut Vec<Run>) {
+    to.clear();
+    to.extend(reaches.iter().filter_map(|reach| {
+        let mut row = 0;
+        for (a, &j) in j[..3].iter().enumerate() {
+            let at = usize::try_from((j * stencil.pace[a]) as isize + reach.offset[a]).ok()?;
+            row += (at < roles.source_size[a]).then_some(at)? * roles.source.spatial[a];
+        }
+        let mut run = reach.run;
+        run.row = row;
+        Some(run)
+    }));
+}
+
+/// One stencil, cut up.
+struct Grid {
+    reaches: Vec<Reach>,
+    rows: usize,
+    row_tiles: usize,
+    first_task: usize,
+    first_weight: usize,
+}
+
+/// How fprop or dgrad is cut up.
+pub(super) struct Plan {
+    channels: Channels,
+    grids: Vec<Grid>,
+    tasks: usize,
+    weights: usize,
+}
+
+/// Whether this is the way to compute a job.
+pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
+    let roles = &job.roles;
+    as_acc(job.source)?;
+    let taps = job.stencils.iter().map(|s| s.taps.len()).max()?;
+    let channels = Channels::new::<T>(job.level, roles, job.layout, taps)?;
+    let mut plan = Plan {
+        channels,
+        grids: Vec::with_capacity(job.stencils.len()),
+        tasks: 0,
+        weights: 0,
+    };
+    let channels = &plan.channels;
+    let outer = product(&[roles.batch, channels.blocks, job.stencils.len()]);
+    for stencil in &job.stencils {
+        let count = rows(stencil);
+        let row = product(&[
+            stencil.count[3],
+            (stencil.taps.len() * channels.sources).max(1),
+            channels.block / channels.lanes,
+        ]);
+        let least = (SMALLEST / row.max(1)).max(1);
+        let tiles = TASKS.div_ceil(outer.max(1)).min(count.div_ceil(least));
+        let rows = count.div_ceil(tiles.max(1));
+        let grid = Grid {
+            reaches: reaches(stencil),
+            rows,
+            row_tiles: count.div_ceil(rows),
+            first_task: plan.tasks,
+            first_weight: plan.weights,
+        };
+        plan.tasks += product(&[roles.batch, channels.blocks, grid.row_tiles]);
+        let each = channels.sources * stencil.taps.len() * channels.lanes;
+        let weights = product(&[channels.vectors(), each]);
+        plan.weights = plan.weights.saturating_add(weights);
+        plan.grids.push(grid);
+    }
+    Some(plan)
+}
+
+pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
+    let channels = &plan.channels;
+    // Taken out of its cell for the call: a thread that waits may start another call.
+    let mut kept = T::Acc::packed().take();
+    let packed = take(&mut kept, plan.weights)?;
+    for (stencil, grid) in job.stencils.iter().zip(&plan.grids) {
+        let each = channels.sources * stencil.taps.len() * channels.lanes;
+        let to = &mut packed[grid.first_weight..][..channels.vectors() * each];
+        to.par_chunks_mut(each.max(1))
+            .with_min_len((1 << 12) / each.max(1) + 1)
+            .enumerate()
+            .for_each(|(vector, to)| pack(job, stencil, channels, vector, to));
+    }
+    let packed = &*packed;
+    let pieces = plan.tasks.min(PIECES);
+    (0..pieces)
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each_init(Vec::new, |runs, piece| {
+            let (from, to) = share(plan.tasks, pieces, piece);
+            for task in from..to {
+                let s = plan.grids.partition_point(|grid| grid.first_task <= task) - 1;
+                let (grid, stencil) = (&plan.grids[s], &job.stencils[s]);
+                tile(job, stencil, grid, channels, task, packed, runs);
+            }
+        });
+    T::Acc::packed().replace(kept);
+    Ok(())
+}
+
+/// `to (source channels, taps, lanes)`, zeros past the last channel.
+fn pack<T: Element>(
+    job: &Job<T>,
+    stencil: &Stencil,
+    channels: &Channels,
+    vector: usize,
+    to: &mut [T::Acc],
+) {
+    let lanes = channels.lanes;
+    for lane in 0..lanes {
+        let channel = vector * lanes + lane;
+        let mut to = to.iter_mut().skip(lane).step_by(lanes);
+        if channel >= channels.total {
+            to.for_each(|to| *to = T::Acc::default());
+            continue;
+        }
+        let (group, m) = (channel / channels.targets, channel % channels.targets);
+        let first = group * job.roles.weight_group + m * job.roles.weight_target;
+        for nth in 0..channels.sources {
+            let from = &job.weight[first + nth * job.roles.weight_source..];
+            // the taps first: `zip` takes one more from its first iterator than from the second
+            for (tap, to) in stencil.taps.iter().zip(to.by_ref()) {
+                *to = from[tap.weight].to_acc();
+            }
+        }
+    }
+}
+
+/// One task.
+fn tile<T: Element>(
+    job: &Job<T>,
+    stencil: &Stencil,
+    grid: &Grid,
+    channels: &Channels,
+    task: usize,
+    packed: &[T::Acc],
+    row_runs: &mut Vec<Run>,
+) {
+    let roles = &job.roles;
+    let index = task - grid.first_task;
+    let (rest, part) = (index / grid.row_tiles, index % grid.row_tiles);
+    let (image, block) = (rest / channels.blocks, rest % channels.blocks);
+    let (first, count) = channels.of_block(block);
+    let source = &job.source[image * roles.source.outer..][..roles.source.outer];
+    let source = &source[channels.source(first)..];
+    let (Some(source), Some(output)) = (as_acc(source), job.target.as_acc()) else {
+        return; // `plan` has looked
+    };
+    let taps = stencil.taps.len();
+    let bias = job.bias.and_then(as_acc).map(|bias| &bias[first..]);
+    for row in part * grid.rows..rows(stencil).min((part + 1) * grid.rows) {
+        let j = unravel(row * stencil.count[3], stencil.count);
+        runs(roles, stencil, &grid.reaches, j, row_runs);
+        let row = ChannelRow {
+            runs: row_runs,
+            source,
+            pixel: roles.source.spatial[3],
+            size: roles.source_size[3],
+            pace: stencil.pace[3],
+            width: stencil.count[3],
+            channels: count,
+            taps,
+            group: channels.group(),
+        };
+        let target = ChannelTarget {
+            output,
+            at: image * roles.target.outer + first + roles.target.at(stencil.target(j)),
+            step: stencil.step[3] * roles.target.spatial[3],
+            bias,
+            write: job.write,
+        };
+        let weights = &packed[grid.first_weight + first * channels.sources * taps..];
+        // SAFETY: no other task has these channels of these rows.
+        unsafe { channel_row(job.level, row, weights, &target) };
+    }
+}
+
+/// How wgrad is cut up.
+pub(super) struct GradientPlan {
+    channels: Channels,
+    reaches: Vec<Reach>,
+    /// Chunks of the rows of one image.
+    chunks: usize,
+}
+
+/// Positions of a chunk, as many as make it worth handing out.
+const POSITIONS: usize = 1 << 9;
+
+/// Whether this is the way to compute a wgrad.
+pub(super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
+    as_acc(job.x)?;
+    let (layout, taps) = (job.layouts.activation, job.stencil.taps.len());
+    let channels = Channels::new::<T>(job.level, &job.roles, layout, taps)?;
+    let rows = rows(&job.stencil);
+    Some(GradientPlan {
+        channels,
+        reaches: reaches(&job.stencil),
+        chunks: rows.min((rows * job.stencil.count[3]).div_ceil(POSITIONS)),
+    })
+}
+
+pub(super) fn run_wgrad<T: Element>(
+    job: &wgrad::Job<T>,
+    plan: &GradientPlan,
+    dw: &mut [T],
+    write: Write,
+) -> Result<()> {
+    let run = Split {
+        tiles: plan.channels.blocks,
+        chunks: job.roles.batch * plan.chunks,
+    };
+    run.run(
+        dw,
+        write,
+        |i, chunks, target| with_scratch(|s| part(job, plan, i, chunks, s, (target, 0), write)),
+        |i, chunks, target, first| {
+            let write = Write::Overwrite;
+            with_scratch(|s| part(job, plan, i, chunks, s, (target, first), write))
+        },
+    )
+}
+
+/// The images and rows `chunks` of one block of channels of wgrad, to `target[start..]`.
+fn part<T: Element, S: Element<Acc = T::Acc>>(
+    job: &wgrad::Job<T>,
+    plan: &GradientPlan,
+    block: usize,
+    chunks: (usize, usize),
+    scratch: &mut Scratch<T::Acc>,
+    (target, start): (&Output<S>, usize),
+    write: Write,
+) -> Result<()> {
+    let (roles, stencil) = (&job.roles, &job.stencil);
+    let (taps, lanes) = (stencil.taps.len(), plan.channels.lanes);
+    let (first, count) = plan.channels.of_block(block);
+    let sources = plan.channels.sources;
+    let sums = (scratch.c).take(count.next_multiple_of(lanes) * sources * taps)?;
+    sums.fill(T::Acc::default());
+    let mut row_runs = Vec::with_capacity(plan.reaches.len());
+    for chunk in chunks.0..chunks.1 {
+        let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
+        let x = &job.x[image * roles.source.outer..][..roles.source.outer];
+        let x = &x[plan.channels.source(first)..];
+        let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
+        let (Some(x), Some(dy)) = (as_acc(x), as_acc(dy)) else {
+            return Ok(()); // `wgrad_plan` has looked
+        };
+        let (r0, r1) = share(rows(stencil), plan.chunks, chunk);
+        for row in r0..r1 {
+            let j = unravel(row * stencil.count[3], stencil.count);
+            runs(roles, stencil, &plan.reaches, j, &mut row_runs);
+            let row = ChannelRow {
+                runs: &mut row_runs,
+                source: x,
+                pixel: roles.source.spatial[3],
+                size: roles.source_size[3],
+                pace: stencil.pace[3],
+                width: stencil.count[3],
+                channels: count,
+                taps,
+                group: plan.channels.group(),
+            };
+            let dy = &dy[roles.target.at(j)..];
+            channel_gradient(job.level, row, (dy, roles.target.spatial[3]), sums);
+        }
+    }
+    for (nth, sums) in sums.chunks_exact(lanes).enumerate() {
+        let (rest, tap) = (nth / taps, nth % taps);
+        let (lane, channel) = (rest / sources * lanes, rest % sources);
+        // groups follow one another as the target channels of a group do
+        let at = start
+            + (first + lane) * roles.weight_target
+            + channel * roles.weight_source
+            + stencil.taps[tap].weight;
+        let sums = &sums[..lanes.min(count - lane)];
+        // SAFETY: no other task has these channels, and splits have parts of their own.
+        unsafe { store_strided(sums, target, at, roles.weight_target, write) };
+    }
+    Ok(())
+}

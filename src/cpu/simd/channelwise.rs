@@ -1,0 +1,550 @@
+//! Filters of few channels a group where channels are next to each other: target channels are the
+//! lanes, and the positions of a row share what is read.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are unrolled; indices keep the block structure visible"
+)]
+
+use super::{Level, Op, Vector};
+use crate::cpu::output::Output;
+use crate::element::Accumulator;
+use crate::ops::Write;
+
+/// Positions of a row that are computed together.
+const POSITIONS: usize = 8;
+
+/// Taps that a [`Run`] has at most; with [`POSITIONS`] sums and a vector of the source they fit the
+/// 16 registers of AVX2.
+pub(crate) const RUN: usize = 4;
+
+/// Taps whose reads are as far apart as those of neighbouring positions, so that a vector of the
+/// source serves all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// Where position 0 of the source's row begins.
+    pub row: usize,
+    /// The position in it that target position 0 reads with the first tap.
+    pub column: isize,
+    pub count: usize,
+    /// Places of the taps among the weights of a vector.
+    pub taps: [usize; RUN],
+    /// The reads inside the source, for the positions that are computed.
+    inside: (usize, usize),
+}
+
+impl Run {
+    /// A run of one tap.
+    pub fn new(column: isize, tap: usize) -> Self {
+        Run {
+            row: 0,
+            column,
+            count: 1,
+            taps: [tap; RUN],
+            inside: (0, 0),
+        }
+    }
+}
+
+/// A row of positions.
+pub(crate) struct ChannelRow<'a, A> {
+    /// The taps that this row has.
+    pub runs: &'a mut [Run],
+    pub source: &'a [A],
+    /// Steps in memory from one position of the source to the next, and positions of its row.
+    pub pixel: usize,
+    pub size: usize,
+    /// Source positions from one target position to the next.
+    pub pace: usize,
+    /// Target positions.
+    pub width: usize,
+    /// Target channels.
+    pub channels: usize,
+    /// Taps of a pair of channels, in this row or not.
+    pub taps: usize,
+    pub group: Group<'a>,
+}
+
+/// Channels of a group: all those of a target's vector read one vector of the source.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    pub sources: usize,
+    pub targets: usize,
+    /// `(sources, lanes)`: the lane of the source's vector that a target lane reads; empty where
+    /// each reads its own.
+    pub lanes: &'a [u32],
+}
+
+impl Group<'_> {
+    /// The first source channel of a target channel that begins a group.
+    fn source(&self, target: usize) -> usize {
+        target / self.targets * self.sources
+    }
+}
+
+/// Positions that are computed together.
+struct Positions {
+    first: usize,
+    count: usize,
+    /// Whether they are [`POSITIONS`] and every tap lies inside the source for all of them.
+    whole: bool,
+}
+
+impl<A: Copy> ChannelRow<'_, A> {
+    /// Checks that what the runs read lies in memory, and that the lanes of a vector are there.
+    fn check(&self, lanes: usize) {
+        let Group {
+            sources,
+            targets,
+            lanes: index,
+        } = self.group;
+        if index.is_empty() {
+            assert!((sources, targets) == (1, 1));
+        } else {
+            assert!(lanes.is_multiple_of(targets) && self.channels.is_multiple_of(targets));
+            assert!((1..=targets).contains(&sources) && index.len() >= sources * lanes);
+            assert!(index.iter().all(|&lane| (lane as usize) < lanes));
+        }
+        let last = (self.size - 1) * self.pixel + self.group.source(self.channels);
+        for run in self.runs.iter() {
+            assert!(run.row <= self.source.len() && last <= self.source.len() - run.row);
+            assert!((1..=RUN).contains(&run.count));
+            assert!(run.taps[..run.count].iter().all(|&tap| tap < self.taps));
+        }
+    }
+
+    /// The positions from `first` on, as many as are computed together.
+    fn block(&mut self, first: usize) -> Positions {
+        let count = POSITIONS.min(self.width - first);
+        let mut whole = count == POSITIONS;
+        for run in self.runs.iter_mut() {
+            let from = run.column + (first * self.pace) as isize;
+            let reads = count + run.count - 1;
+            run.inside = (0, reads);
+            if from < 0 || from + ((reads - 1) * self.pace) as isize >= self.size as isize {
+                run.inside = super::inside_range(from, self.pace, reads, self.size);
+                whole = false;
+            }
+        }
+        Positions {
+            first,
+            count,
+            whole,
+        }
+    }
+
+    /// What position `first` reads with the first tap of a run, from lane `lane` on.
+    #[inline(always)]
+    fn read(&self, run: &Run, first: usize, lane: usize) -> *const A {
+        let column = run.column + (first * self.pace) as isize;
+        let lane = self.group.source(lane);
+        let start = self.source.as_ptr().wrapping_add(run.row + lane);
+        start.wrapping_offset(column * self.pixel as isize)
+    }
+}
+
+/// Where a row of sums goes.
+pub(crate) struct ChannelTarget<'a, A> {
+    pub output: &'a Output<'a, A>,
+    /// The first element, and steps from one position to the next.
+    pub at: usize,
+    pub step: usize,
+    /// A number for every channel.
+    pub bias: Option<&'a [A]>,
+    pub write: Write,
+}
+
+/// `target[j][c] = bias[c] + sum over channels k of c's group and taps of
+/// weights[c / lanes][k][tap][c % lanes] * source[..][k]`
+///
+/// # Safety
+/// The elements of the target are the caller's, as [`Output::part`] demands.
+pub(crate) unsafe fn channel_row<A: Accumulator>(
+    level: Level,
+    row: ChannelRow<A>,
+    weights: &[A],
+    target: &ChannelTarget<A>,
+) {
+    A::dispatch(
+        level,
+        Filter {
+            row,
+            weights,
+            target,
+        },
+    );
+}
+
+struct Filter<'a, A> {
+    row: ChannelRow<'a, A>,
+    weights: &'a [A],
+    target: &'a ChannelTarget<'a, A>,
+}
+
+impl<A: Accumulator> Op<A> for Filter<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(mut self) {
+        let row = &self.row;
+        let (width, channels) = (row.width, row.channels);
+        let pitch = row.group.sources * row.taps * V::LANES;
+        let grouped = !row.group.lanes.is_empty();
+        row.check(V::LANES);
+        assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
+        assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
+        let whole = channels - channels % V::LANES;
+        for first in (0..width).step_by(POSITIONS) {
+            let block = self.row.block(first);
+            let mut weights = self.weights.as_ptr();
+            // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
+            // weights of every vector, were just checked.
+            unsafe {
+                for lane in (0..whole).step_by(V::LANES) {
+                    match (block.whole, grouped) {
+                        (true, false) => {
+                            self.vector::<V, true, false, false>(&block, lane, weights)
+                        }
+                        (false, false) => {
+                            self.vector::<V, false, false, false>(&block, lane, weights)
+                        }
+                        (true, true) => self.vector::<V, true, true, true>(&block, lane, weights),
+                        (false, true) => self.vector::<V, false, true, true>(&block, lane, weights),
+                    }
+                    weights = weights.add(pitch);
+                }
+                if whole < channels {
+                    match grouped {
+                        true => self.vector::<V, false, true, true>(&block, whole, weights),
+                        false => self.vector::<V, false, true, false>(&block, whole, weights),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<A: Accumulator> Filter<'_, A> {
+    /// The channels of one vector; `WHOLE` as in [`Positions`], `TAIL` where they may not fill it,
+    /// `GROUPED` where lanes do not read their own.
+    ///
+    /// # Safety
+    /// The level of `V` must be available, and the checks of `run` must hold.
+    #[inline(always)]
+    unsafe fn vector<
+        V: Vector<Scalar = A>,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &self,
+        block: &Positions,
+        lane: usize,
+        weights: *const A,
+    ) {
+        let row = &self.row;
+        let lanes = match TAIL {
+            true => V::LANES.min(row.channels - lane),
+            false => V::LANES,
+        };
+        let mask = u32::MAX >> (32 - lanes);
+        // SAFETY: by this function's contract; lanes of channels that are not there, and positions
+        // outside the source, are not accessed.
+        unsafe {
+            let bias = match self.target.bias {
+                Some(bias) if TAIL => V::zero().load_masked(mask, bias.as_ptr().add(lane)),
+                Some(bias) => V::load(bias.as_ptr().add(lane)),
+                None => V::zero(),
+            };
+            let mut sums = [bias; POSITIONS];
+            for run in row.runs.iter() {
+                for nth in 0..if GROUPED { row.group.sources } else { 1 } {
+                    macro_rules! taps {
+                        ($count:literal) => {
+                            self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
+                                run, block, nth, lane, weights, &mut sums,
+                            )
+                        };
+                    }
+                    match run.count {
+                        1 => taps!(1),
+                        2 => taps!(2),
+                        3 => taps!(3),
+                        _ => taps!(4),
+                    }
+                }
+            }
+            let ChannelTarget { at, step, .. } = *self.target;
+            for j in 0..POSITIONS {
+                if !WHOLE && j >= block.count {
+                    break;
+                }
+                let at = at + (block.first + j) * step + lane;
+                put(
+                    sums[j],
+                    self.target.output.part(at, lanes),
+                    self.target.write,
+                );
+            }
+        }
+    }
+
+    /// `K` taps of the `nth` source channel for the positions of a block.
+    ///
+    /// # Safety
+    /// As [`Filter::vector`].
+    #[inline(always)]
+    unsafe fn taps<
+        V: Vector<Scalar = A>,
+        const K: usize,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &self,
+        run: &Run,
+        block: &Positions,
+        nth: usize,
+        lane: usize,
+        weights: *const A,
+        sums: &mut [V; POSITIONS],
+    ) {
+        let lanes = V::LANES.min(self.row.channels - lane);
+        let mask = u32::MAX >> (32 - self.row.group.source(lanes));
+        let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
+        let from = self.row.read(run, block.first, lane);
+        let (lo, hi) = run.inside;
+        let step = self.row.pace * self.row.pixel;
+        // SAFETY: by this function's contract.
+        unsafe {
+            let mut factors = [V::zero(); K];
+            for q in 0..K {
+                factors[q] = V::load(weights.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+            }
+            for i in 0..POSITIONS + K - 1 {
+                if !WHOLE && !(lo..hi).contains(&i) {
+                    continue;
+                }
+                let from = from.wrapping_add(i * step);
+                let mut x = match TAIL {
+                    true => V::zero().load_masked(mask, from),
+                    false => V::load(from),
+                };
+                if GROUPED {
+                    x = x.permute(index);
+                }
+                for q in 0..K {
+                    if i >= q && i - q < POSITIONS {
+                        sums[i - q] = factors[q].multiply_add(x, sums[i - q]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Finishes a vector of sums, or as many lanes of it as `to` is long.
+///
+/// # Safety
+/// The level of `V` must be available, and `to` at most a vector.
+#[inline(always)]
+unsafe fn put<V: Vector>(sums: V, to: &mut [V::Scalar], write: Write)
+where
+    V::Scalar: Accumulator,
+{
+    // SAFETY: by this function's contract; a vector has that many lanes.
+    unsafe {
+        if to.len() == V::LANES && write == Write::Overwrite {
+            return sums.store(to.as_mut_ptr());
+        }
+        let mut lanes = [V::zero()];
+        sums.store(lanes.as_mut_ptr().cast());
+        let lanes = std::slice::from_raw_parts(lanes.as_ptr().cast::<V::Scalar>(), to.len());
+        for (to, &sum) in to.iter_mut().zip(lanes) {
+            *to = match write {
+                Write::Overwrite => sum,
+                Write::Accumulate => sum + *to,
+            };
+        }
+    }
+}
+
+/// `sums[c / lanes][k][tap][c % lanes] += sum over positions of dy[..][c] * source[..][k]`; `dy`
+/// begins at the row's first position, and positions are `step` apart.
+pub(crate) fn channel_gradient<A: Accumulator>(
+    level: Level,
+    row: ChannelRow<A>,
+    (dy, step): (&[A], usize),
+    sums: &mut [A],
+) {
+    A::dispatch(
+        level,
+        Gradient {
+            row,
+            dy,
+            step,
+            sums,
+        },
+    );
+}
+
+struct Gradient<'a, A> {
+    row: ChannelRow<'a, A>,
+    dy: &'a [A],
+    step: usize,
+    sums: &'a mut [A],
+}
+
+impl<A: Copy> Op<A> for Gradient<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(mut self) {
+        let row = &self.row;
+        let (width, channels) = (row.width, row.channels);
+        let pitch = row.group.sources * row.taps * V::LANES;
+        let grouped = !row.group.lanes.is_empty();
+        row.check(V::LANES);
+        assert!(self.sums.len() >= channels.div_ceil(V::LANES) * pitch);
+        assert!(self.dy.len() >= (row.width - 1) * self.step + channels);
+        let target = self.sums.as_mut_ptr();
+        let whole = channels - channels % V::LANES;
+        for first in (0..width).step_by(POSITIONS) {
+            let block = self.row.block(first);
+            let mut sums = target;
+            // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and
+            // the sums of every vector were just checked.
+            unsafe {
+                for lane in (0..whole).step_by(V::LANES) {
+                    match (block.whole, grouped) {
+                        (true, false) => self.vector::<V, true, false, false>(&block, lane, sums),
+                        (false, false) => self.vector::<V, false, false, false>(&block, lane, sums),
+                        (true, true) => self.vector::<V, true, true, true>(&block, lane, sums),
+                        (false, true) => self.vector::<V, false, true, true>(&block, lane, sums),
+                    }
+                    sums = sums.add(pitch);
+                }
+                if whole < channels {
+                    match grouped {
+                        true => self.vector::<V, false, true, true>(&block, whole, sums),
+                        false => self.vector::<V, false, true, false>(&block, whole, sums),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<A: Copy> Gradient<'_, A> {
+    /// As [`Filter::vector`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn vector<
+        V: Vector<Scalar = A>,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &self,
+        block: &Positions,
+        lane: usize,
+        sums: *mut A,
+    ) {
+        let row = &self.row;
+        let lanes = match TAIL {
+            true => V::LANES.min(row.channels - lane),
+            false => V::LANES,
+        };
+        let mask = u32::MAX >> (32 - lanes);
+        // SAFETY: by this function's contract; lanes of channels that are not there, and positions
+        // outside the source, are not accessed.
+        unsafe {
+            let mut dy = [V::zero(); POSITIONS];
+            for j in 0..POSITIONS {
+                if !WHOLE && j >= block.count {
+                    break;
+                }
+                let from = self.dy.as_ptr().add((block.first + j) * self.step + lane);
+                dy[j] = match TAIL {
+                    true => V::zero().load_masked(mask, from),
+                    false => V::load(from),
+                };
+            }
+            for run in row.runs.iter() {
+                for nth in 0..if GROUPED { row.group.sources } else { 1 } {
+                    macro_rules! taps {
+                        ($count:literal) => {
+                            self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
+                                run, block, nth, lane, &dy, sums,
+                            )
+                        };
+                    }
+                    match run.count {
+                        1 => taps!(1),
+                        2 => taps!(2),
+                        3 => taps!(3),
+                        _ => taps!(4),
+                    }
+                }
+            }
+        }
+    }
+
+    /// `K` taps of the `nth` source channel for the positions of a block.
+    ///
+    /// # Safety
+    /// As [`Filter::vector`].
+    #[inline(always)]
+    unsafe fn taps<
+        V: Vector<Scalar = A>,
+        const K: usize,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &self,
+        run: &Run,
+        block: &Positions,
+        nth: usize,
+        lane: usize,
+        dy: &[V; POSITIONS],
+        target: *mut A,
+    ) {
+        let lanes = V::LANES.min(self.row.channels - lane);
+        let mask = u32::MAX >> (32 - self.row.group.source(lanes));
+        let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
+        let from = self.row.read(run, block.first, lane);
+        let (lo, hi) = run.inside;
+        let step = self.row.pace * self.row.pixel;
+        // SAFETY: by this function's contract.
+        unsafe {
+            let mut sums = [V::zero(); K];
+            for q in 0..K {
+                sums[q] = V::load(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+            }
+            for i in 0..POSITIONS + K - 1 {
+                if !WHOLE && !(lo..hi).contains(&i) {
+                    continue;
+                }
+                let from = from.wrapping_add(i * step);
+                let mut x = match TAIL {
+                    true => V::zero().load_masked(mask, from),
+                    false => V::load(from),
+                };
+                if GROUPED {
+                    x = x.permute(index);
+                }
+                for q in 0..K {
+                    // a product with no position must not be taken, lest 0 * NaN reach a sum
+                    if i >= q && i - q < POSITIONS && (WHOLE || i - q < block.count) {
+                        sums[q] = dy[i - q].multiply_add(x, sums[q]);
+                    }
+                }
+            }
+            for q in 0..K {
+                sums[q].store(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+            }
+        }
+    }
+}
