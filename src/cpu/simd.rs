@@ -229,6 +229,8 @@ pub trait MicroKernel: Copy {
     fn scratch() -> &'static LocalKey<RefCell<Scratch<Self>>>;
     /// This thread's buffer for packed weights, kept between calls.
     fn packed() -> &'static LocalKey<RefCell<Vec<Self>>>;
+    /// This thread's buffer for a transposed source, kept between calls.
+    fn turned() -> &'static LocalKey<RefCell<Vec<Self>>>;
 }
 
 /// The register tile of a level.
@@ -290,6 +292,13 @@ macro_rules! micro_kernel {
                     static PACKED: RefCell<Vec<$scalar>> = RefCell::default();
                 }
                 &PACKED
+            }
+
+            fn turned() -> &'static LocalKey<RefCell<Vec<$scalar>>> {
+                thread_local! {
+                    static TURNED: RefCell<Vec<$scalar>> = RefCell::default();
+                }
+                &TURNED
             }
         }
     };

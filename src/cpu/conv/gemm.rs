@@ -10,36 +10,46 @@
 //! The matrix with positions is never stored: every task packs the part that its tile needs, one
 //! block of the reduction at a time. The weights are packed once a call, or by every tile if
 //! those are few.
+//!
+//! Copies of pixels are longer than those of rows of a plane, and channels fill vectors better than
+//! the positions of a small image. Where the product is much work for every element that it reads
+//! and writes, channels-first operands are therefore computed the other way: the source is
+//! transposed first, the result tile by tile.
 
 use rayon::prelude::*;
 
 use super::channelwise;
 use super::depthwise;
 use super::direct;
-use super::pack::{pack_weight, panel_block, row_block};
-use super::scratch::{Scratch, take};
+use super::pack::{pack_weight, panel_block, row_block, transpose};
+use super::scratch::{Scratch, product, take};
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Product, Reduction};
 use crate::cpu::output::{Output, add_scalar, store, store_strided};
 use crate::cpu::simd::{Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
+use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
 use crate::shape::Layout;
 
-/// One call of fprop or dgrad.
-pub(super) struct Job<'a, T> {
+/// One call of fprop or dgrad; `S` is the source's type if it was copied.
+pub(super) struct Job<'a, T, S = T> {
     pub level: Level,
     pub roles: Roles,
     pub stencils: Vec<Stencil>,
-    pub source: &'a [T],
+    pub source: &'a [S],
     pub weight: &'a [T],
     pub bias: Option<&'a [T]>,
     pub target: Output<'a, T>,
     pub write: Write,
+    /// Of the source, and of the product.
     pub layout: Layout,
 }
+
+/// Positions that are transposed at once.
+const STRIP: usize = 64;
 
 /// One tile: half-open ranges of positions and of the group's channels.
 struct Tile {
@@ -62,10 +72,75 @@ impl<T: Element> Job<'_, T> {
         }
         match depthwise::windows(&self) {
             Some(windows) => depthwise::run(&self, &windows),
+            None if self.turns() => self.multiply_turned(),
             None => self.multiply(),
         }
     }
 
+    /// Whether to compute channels-first operands as if the channels came last: by how many
+    /// products each way takes, with what fills up vectors, and what is moved.
+    fn turns(&self) -> bool {
+        let roles = &self.roles;
+        let (source, target) = (roles.source_channels, roles.target_channels);
+        if self.layout == Layout::ChannelsLast || source < 32 || target < 32 {
+            return false;
+        }
+        let lanes = T::Acc::geometry(self.level).lanes;
+        let products = |positions: &dyn Fn(usize) -> usize, channels: usize| {
+            let each = |s: &Stencil| (positions(s.positions()) * s.taps.len()) as f64;
+            self.stencils.iter().map(each).sum::<f64>() * (source * channels) as f64
+        };
+        let first = products(&|p| p.next_multiple_of(lanes), target);
+        let last = products(&|p| p, target.next_multiple_of(lanes));
+        let pixels = |size: [usize; 4]| product(&size) as f64;
+        let moved =
+            pixels(roles.source_size) * source as f64 + pixels(roles.target_size) * target as f64;
+        let taps: usize = self.stencils.iter().map(|s| s.taps.len()).sum();
+        let weights = (taps * source * target) as f64 / roles.batch.max(1) as f64;
+        // measured: products of long copies take 0.8 of the time of others, moving an element or
+        // packing a weight the other way that of 40
+        0.8 * last + 40.0 * (moved + weights) < first
+    }
+
+    fn multiply_turned(self) -> Result<()> {
+        let roles = &self.roles;
+        let channels = roles.groups * roles.source_channels;
+        let pixels = product(&roles.source_size);
+        // Taken out of its cell for the call: a thread that waits may start another call.
+        let mut kept = T::Acc::turned().take();
+        let turned = take(&mut kept, product(&[roles.batch, pixels, channels]))?;
+        let images = self.source.par_chunks(roles.source.outer.max(1));
+        let to = turned.par_chunks_mut((pixels * channels).max(1));
+        images.zip(to).for_each(|(image, to)| {
+            let strips = to.par_chunks_mut((STRIP * channels).max(1));
+            let strips = strips.with_min_len((1 << 13) / channels.max(1) / STRIP + 1);
+            strips.enumerate().for_each(|(strip, to)| {
+                let (from, count) = (&image[strip * STRIP..], to.len() / channels);
+                transpose(self.level, from, pixels, (channels, count), to, channels);
+            });
+        });
+        let roles = Roles {
+            source: Strides::new(Layout::ChannelsLast, channels, roles.source_size),
+            ..*roles
+        };
+        let done = Job {
+            level: self.level,
+            roles,
+            stencils: self.stencils,
+            source: &*turned,
+            weight: self.weight,
+            bias: self.bias,
+            target: self.target,
+            write: self.write,
+            layout: Layout::ChannelsLast,
+        }
+        .multiply();
+        T::Acc::turned().replace(kept);
+        done
+    }
+}
+
+impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     fn multiply(self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;
@@ -123,7 +198,7 @@ impl<T: Element> Job<'_, T> {
     }
 
     /// The source of one image and group.
-    fn source(&self, tile: &Tile) -> &[T] {
+    fn source(&self, tile: &Tile) -> &[S] {
         let roles = &self.roles;
         let first = tile.group * roles.source_channels * roles.source.channel;
         &self.source[tile.image * roles.source.outer..][..roles.source.outer][first..]
@@ -204,22 +279,26 @@ impl<T: Element> Job<'_, T> {
             };
             product.run(a, b, 2 * lanes * depth, c, height, vectors);
         }
+        self.store_planes(stencil, tile, c, width);
+        Ok(())
+    }
+
+    /// Stores sums `(channels, pitch)` of a tile of planes.
+    fn store_planes(&self, stencil: &Stencil, tile: &Tile, c: &mut [T::Acc], pitch: usize) {
+        let (p0, p1) = tile.positions;
         let dense = stencil.step == [1; 4] && stencil.count == self.roles.target_size;
         let target = self.target(tile);
-        for (m, sums) in c.chunks_exact_mut(width).enumerate() {
-            let mut sums = &mut sums[..length];
+        let first = tile.group * self.roles.target_channels + tile.channels.0;
+        for (m, sums) in c.chunks_exact_mut(pitch).enumerate() {
+            let mut sums = &mut sums[..p1 - p0];
             if let Some(bias) = self.bias {
-                let channel = tile.group * self.roles.target_channels + m0 + m;
-                add_scalar(sums, bias[channel].to_acc());
+                add_scalar(sums, bias[first + m].to_acc());
             }
             let at = target + m * self.roles.target.channel;
             if dense {
                 // SAFETY: tiles do not overlap, and no other task has this one.
-                store(
-                    sums,
-                    unsafe { self.target.part(at + p0, length) },
-                    self.write,
-                );
+                let to = unsafe { self.target.part(at + p0, p1 - p0) };
+                store(sums, to, self.write);
                 continue;
             }
             for (j, len) in stencil.rows(p0, p1) {
@@ -235,7 +314,6 @@ impl<T: Element> Job<'_, T> {
                 }
             }
         }
-        Ok(())
     }
 
     fn tile_last(
@@ -287,6 +365,12 @@ impl<T: Element> Job<'_, T> {
                 lanes,
             };
             product.run(a, b, panel, c, height, vectors);
+        }
+        if self.roles.target.channel > 1 {
+            let planes = scratch.b.take(length * height)?;
+            transpose(self.level, c, width, (height, length), planes, height);
+            self.store_planes(stencil, tile, planes, height);
+            return Ok(());
         }
         let mut sums = c.chunks_exact_mut(width);
         for (j, len) in stencil.rows(p0, p1) {

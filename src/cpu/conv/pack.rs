@@ -1,11 +1,15 @@
 //! Copies operands into the order in which the micro-kernel reads them, widening them on the way.
 
+use std::ops::Range;
+
+use num_traits::Zero;
 use rayon::prelude::*;
 
 use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
+use crate::cpu::output::Output;
 use crate::cpu::simd::{self, Geometry, Level, MicroKernel, Plan, ROW, Rows, as_acc, inside_range};
 use crate::element::Element;
 use crate::shape::Layout;
@@ -34,8 +38,8 @@ pub(super) fn packed_len(
 }
 
 /// Packs the weights of all groups for one stencil.
-pub(super) fn pack_weight<T: Element>(
-    job: &Job<T>,
+pub(super) fn pack_weight<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     stencil: &Stencil,
     reduction: Reduction,
     geometry: Geometry,
@@ -57,6 +61,16 @@ pub(super) fn pack_weight<T: Element>(
         Layout::ChannelsLast => {
             let wide = 2 * geometry.lanes;
             let panels = channels.div_ceil(wide);
+            let packing = Panels {
+                job,
+                stencil,
+                reduction,
+                wide,
+                panels,
+            };
+            if let Some(taps) = packing.taps_in_weight() {
+                return packing.transposed(taps, &Output::new(packed));
+            }
             let all = packed.par_chunks_mut(reduction.block * wide).enumerate();
             all.for_each(|(index, to)| {
                 let (rest, panel) = (index / panels, index % panels);
@@ -67,7 +81,90 @@ pub(super) fn pack_weight<T: Element>(
     }
 }
 
-fn order<T: Element>(job: &Job<T>, stencil: &Stencil, reduction: Reduction, block: usize) -> Rows {
+/// Source channels that a task packs, at least.
+const SEGMENT: usize = 32;
+/// Rows of the weight that are transposed at once.
+const COLUMNS: usize = 64;
+/// Elements of the widest panel.
+const WIDEST: usize = 32;
+
+/// All panels of a stencil.
+struct Panels<'a, 'b, T, S> {
+    job: &'a Job<'b, T, S>,
+    stencil: &'a Stencil,
+    reduction: Reduction,
+    wide: usize,
+    panels: usize,
+}
+
+impl<T: Element, S: Element<Acc = T::Acc>> Panels<'_, '_, T, S> {
+    /// The taps of a channel pair, if they are next to each other and most of them are wanted:
+    /// then the weight is read once, in order, and its rows go to where they belong.
+    fn taps_in_weight(&self) -> Option<usize> {
+        let roles = &self.job.roles;
+        let taps = roles.weight_source.min(roles.weight_target);
+        let most = 2 * self.stencil.taps.len() > taps && taps <= COLUMNS;
+        (roles.taps_contiguous && taps > 1 && most).then_some(taps)
+    }
+
+    fn transposed(&self, taps: usize, packed: &Output<T::Acc>) {
+        let roles = &self.job.roles;
+        let segments = roles.source_channels.div_ceil(SEGMENT);
+        let tasks = roles.groups * self.panels * segments;
+        (0..tasks).into_par_iter().for_each(|task| {
+            let (rest, segment) = (task / segments, task % segments);
+            let (group, panel) = (rest / self.panels, rest % self.panels);
+            let from = segment * SEGMENT;
+            let channels = from..roles.source_channels.min(from + SEGMENT);
+            self.segment(taps, (group, panel), channels, packed);
+        });
+    }
+
+    /// Some source channels of a panel.
+    fn segment(
+        &self,
+        taps: usize,
+        (group, panel): (usize, usize),
+        channels: Range<usize>,
+        packed: &Output<T::Acc>,
+    ) {
+        let roles = &self.job.roles;
+        let Reduction { block, blocks, .. } = self.reduction;
+        let m0 = panel * self.wide;
+        let count = self.wide.min(roles.target_channels - m0);
+        let width = count.next_multiple_of(self.wide / 2);
+        let weight = &self.job.weight[group * roles.weight_group + m0 * roles.weight_target..];
+        // lanes past the last target channel stay zero
+        let mut rows = [T::Acc::zero(); COLUMNS * WIDEST];
+        let together = match roles.weight_source == taps {
+            true => COLUMNS / taps,
+            false => 1,
+        };
+        for first in channels.clone().step_by(together) {
+            let n = together.min(channels.end - first);
+            let from = &weight[first * roles.weight_source..];
+            let (step, size) = (roles.weight_target, (count, n * taps));
+            transpose(self.job.level, from, step, size, &mut rows, width);
+            for s in 0..n {
+                for (t, tap) in self.stencil.taps.iter().enumerate() {
+                    let k = t * roles.source_channels + first + s;
+                    let at = (group * blocks + k / block) * self.panels + panel;
+                    let at = at * block * self.wide + k % block * width;
+                    let row = &rows[(s * taps + tap.weight) * width..][..width];
+                    // SAFETY: no other task has these rows of this panel.
+                    unsafe { packed.part(at, width) }.copy_from_slice(row);
+                }
+            }
+        }
+    }
+}
+
+fn order<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    stencil: &Stencil,
+    reduction: Reduction,
+    block: usize,
+) -> Rows {
     let (first, count) = reduction.range(block);
     Rows {
         first,
@@ -79,8 +176,8 @@ fn order<T: Element>(job: &Job<T>, stencil: &Stencil, reduction: Reduction, bloc
 }
 
 /// One block of the weights of target channel `m`: a row of `a`.
-pub(super) fn row_block<T: Element>(
-    job: &Job<T>,
+pub(super) fn row_block<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     stencil: &Stencil,
     reduction: Reduction,
     (group, block): (usize, usize),
@@ -94,8 +191,8 @@ pub(super) fn row_block<T: Element>(
 }
 
 /// One block of the weights of a panel of target channels: a panel of `b`.
-pub(super) fn panel_block<T: Element>(
-    job: &Job<T>,
+pub(super) fn panel_block<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     stencil: &Stencil,
     reduction: Reduction,
     (group, block): (usize, usize),
@@ -155,8 +252,8 @@ fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], t
 }
 
 /// Some target channels: `to[k * width + channel]`, lanes past the last channel zero.
-fn pack_panel<T: Element>(
-    job: &Job<T>,
+fn pack_panel<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     stencil: &Stencil,
     k: Rows,
     from: &[T],

@@ -255,6 +255,10 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([2, 32, 12, 67], [24, 8, 3, 3], 1, 4),
         conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),
         conv([1, 5, 19, 70], [12, 5, 3, 3], 2, 1),
+        // channels first, computed as if the channels came last
+        conv([4, 40, 3, 11], [72, 40, 3, 3], 1, 1),
+        conv([4, 80, 3, 11], [96, 40, 3, 3], 1, 2),
+        conv([4, 64, 12, 9], [64, 64, 4, 4], 2, 1),
         // long enough for transforms
         conv([1, 1, 2, 2600], [1, 1, 1, 700], 1, 1),
         conv([1, 2, 1, 2400], [2, 2, 1, 600], 1, 1),
@@ -271,6 +275,7 @@ fn larger_problems_equal_the_definition() {
             check::<f32>(&p, level, layouts, &mut rng);
         }
         check::<f64>(&p, Level::best(), LAYOUTS[0], &mut rng);
+        check::<f16>(&p, Level::best(), LAYOUTS[0], &mut rng);
         check::<bf16>(&p, Level::best(), LAYOUTS[3], &mut rng);
     }
 }
