@@ -256,7 +256,7 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),
         conv([1, 5, 19, 70], [12, 5, 3, 3], 2, 1),
         // channels first, computed as if the channels came last
-        conv([4, 40, 3, 11], [72, 40, 3, 3], 1, 1),
+        conv([9, 40, 3, 11], [72, 40, 3, 3], 1, 1),
         conv([4, 80, 3, 11], [96, 40, 3, 3], 1, 2),
         conv([4, 64, 12, 9], [64, 64, 4, 4], 2, 1),
         // long enough for transforms
