@@ -135,7 +135,7 @@ pub(super) fn plan(
     };
     match raced {
         Ok(winner) => {
-            device.tuner().lock().choose(question, winner);
+            device.tuner().lock().choose(*question, winner);
             Ok(winner.plan)
         }
         // not a property of the plans: there may be room the next time
@@ -151,7 +151,7 @@ pub(super) fn plan(
 enum Settled {
     Known(Plan),
     /// To be found out among these plans.
-    Open(Question, Vec<Plan>),
+    Open(Box<Question>, Vec<Plan>),
 }
 
 fn settled(device: &CudaDevice, task: &Task, write: Write) -> Result<Settled> {
@@ -178,7 +178,7 @@ fn settled(device: &CudaDevice, task: &Task, write: Write) -> Result<Settled> {
     }
     Ok(match device.tuner().lock().remembered(&question, &plans) {
         Some(plan) => Settled::Known(plan),
-        None => Settled::Open(question, plans),
+        None => Settled::Open(Box::new(question), plans),
     })
 }
 

@@ -71,6 +71,27 @@ fn a_bench_a_report_and_a_comparison() {
 }
 
 #[test]
+fn a_row_names_the_plan_that_ran() {
+    let layer = "conv1d n=1 c=16 k=32 size=20 kernel=3 pad=1";
+    let on = |device: &str| {
+        let args = ["bench", "--json", "--device", device, "--layer", layer];
+        let quick = ["--repeats", "1", "--budget", "0.001", "--dtype", "f16"];
+        let run = ndconv(&[&args[..], &quick].concat());
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        let results = run.json()["results"].clone();
+        let names = results.as_array().expect("results").clone();
+        names.into_iter().map(|row| row["algorithm"].clone())
+    };
+    assert!(on("cpu").all(|name| name == "cpu"));
+    let plans = on("emulator");
+    assert_eq!(plans.len(), 3);
+    for plan in plans {
+        let plan = plan.as_str().expect("a name").to_owned();
+        assert!(plan.starts_with("tensor_core, tile "), "{plan}");
+    }
+}
+
+#[test]
 fn lists_of_layers() {
     let folder = scratch();
     for (list, count) in [
