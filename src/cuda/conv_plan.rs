@@ -2,6 +2,7 @@
 //! alone, without a device.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::args::index;
 use super::conv_task::{Copies, Task};
@@ -197,6 +198,16 @@ impl Algorithm {
             // A tile would be empty but for these columns.
             Algorithm::Direct => few,
         }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let expected = "simt, tensor_core or direct";
+        let found = Algorithm::ALL.into_iter().find(|a| a.name() == s);
+        found.ok_or_else(|| Error::argument("algorithm", expected, s))
     }
 }
 

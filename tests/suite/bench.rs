@@ -73,21 +73,33 @@ fn a_bench_a_report_and_a_comparison() {
 #[test]
 fn a_row_names_the_plan_that_ran() {
     let layer = "conv1d n=1 c=16 k=32 size=20 kernel=3 pad=1";
-    let on = |device: &str| {
-        let args = ["bench", "--json", "--device", device, "--layer", layer];
-        let quick = ["--repeats", "1", "--budget", "0.001", "--dtype", "f16"];
-        let run = ndconv(&[&args[..], &quick].concat());
-        assert_eq!(run.code, Some(0), "{}", run.err);
-        let results = run.json()["results"].clone();
-        let names = results.as_array().expect("results").clone();
-        names.into_iter().map(|row| row["algorithm"].clone())
+    let on = |device: &[&str]| {
+        let args = ["bench", "--json", "--layer", layer, "--dtype", "f16"];
+        let quick = ["--repeats", "1", "--budget", "0.001", "--device"];
+        ndconv(&[&args[..], &quick, device].concat())
     };
-    assert!(on("cpu").all(|name| name == "cpu"));
-    let plans = on("emulator");
-    assert_eq!(plans.len(), 3);
-    for plan in plans {
-        let plan = plan.as_str().expect("a name").to_owned();
+    let plans = |device: &[&str]| {
+        let run = on(device);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        let rows = run.json()["results"].as_array().expect("results").clone();
+        assert_eq!(rows.len(), 3, "passes");
+        let name = |row: &Value| row["algorithm"].as_str().expect("a name").to_owned();
+        rows.iter().map(name).collect::<Vec<_>>()
+    };
+    assert!(plans(&["cpu"]).iter().all(|name| name == "cpu"));
+    for plan in plans(&["emulator"]) {
         assert!(plan.starts_with("tensor_core, tile "), "{plan}");
+    }
+    for plan in plans(&["emulator", "--algorithm", "simt"]) {
+        assert!(plan.starts_with("simt, tile "), "{plan}");
+    }
+    for wrong in [
+        ["cpu", "--algorithm", "simt"],
+        ["emulator", "--algorithm", "magic"],
+    ] {
+        let run = on(&wrong);
+        assert_eq!((run.code, run.out.is_empty()), (Some(2), true), "{wrong:?}");
+        assert!(run.err.contains("algorithm"), "{}", run.err);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use ndconv::case::{self, Options};
-use ndconv::{DType, Device};
+use ndconv::{Algorithm, CopyTiming, CudaDevice, DType, Device};
 use rstest::rstest;
 
 fn cases() -> Vec<PathBuf> {
@@ -21,9 +21,17 @@ fn is_integer(path: &std::path::Path) -> bool {
 
 /// Every file must pass, and the failures are listed together.
 fn assert_all_pass(files: impl IntoIterator<Item = PathBuf>, options: &Options) {
+    assert_all_pass_on(&Device::Cpu, files, options);
+}
+
+fn assert_all_pass_on(
+    device: &Device,
+    files: impl IntoIterator<Item = PathBuf>,
+    options: &Options,
+) {
     let mut failures = String::new();
     for file in files {
-        match case::check_with(&file, &Device::Cpu, options) {
+        match case::check_with(&file, device, options) {
             Ok(report) if report.passed() => {}
             Ok(report) => failures += &report.to_string(),
             Err(error) => failures += &format!("{error}\n"),
@@ -37,17 +45,35 @@ fn every_case_in_its_own_type() {
     assert_all_pass(cases(), &Options::default());
 }
 
-#[rstest]
-fn every_case_in_each_type(
-    #[values(DType::F64, DType::F32, DType::F16, DType::BF16)] dtype: DType,
-) {
-    let options = Options {
+fn in_type(dtype: DType) -> Options {
+    Options {
         dtype: Some(dtype),
         // rounding the inputs of a 16-bit run costs as much again as rounding the result
         tolerance: (dtype.size() == 2).then_some(if dtype == DType::F16 { 4e-3 } else { 3.2e-2 }),
         ..Options::default()
-    };
-    assert_all_pass(cases(), &options);
+    }
+}
+
+#[rstest]
+fn every_case_in_each_type(
+    #[values(DType::F64, DType::F32, DType::F16, DType::BF16)] dtype: DType,
+) {
+    assert_all_pass(cases(), &in_type(dtype));
+}
+
+#[rstest]
+#[case(DType::F32, Algorithm::Simt)]
+#[case(DType::F32, Algorithm::Direct)]
+#[case(DType::F16, Algorithm::Simt)]
+#[case(DType::F16, Algorithm::TensorCore)]
+#[case(DType::F16, Algorithm::Direct)]
+#[case(DType::BF16, Algorithm::Simt)]
+#[case(DType::BF16, Algorithm::TensorCore)]
+#[case(DType::BF16, Algorithm::Direct)]
+fn every_case_by_every_algorithm(#[case] dtype: DType, #[case] algorithm: Algorithm) {
+    let emulator = CudaDevice::emulator(dtype as u64, CopyTiming::Late).expect("built for tests");
+    emulator.prefer(Some(algorithm));
+    assert_all_pass_on(&Device::Cuda(emulator), cases(), &in_type(dtype));
 }
 
 #[rstest]

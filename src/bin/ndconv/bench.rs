@@ -18,6 +18,7 @@ use layers::LayerSpec;
 use measure::{Effort, LayerPass, Timing};
 use peer::Peer;
 
+use crate::device::DeviceArgs;
 use crate::exit::{Failure, Outcome, about};
 use crate::output::{Output, Tone};
 use crate::table::{Align, Cell, Table};
@@ -64,9 +65,8 @@ pub struct Args {
     /// Memory orders of activations and weights: channels_first, channels_last.
     #[arg(long, value_delimiter = ',', default_value = "channels_first")]
     layout: Vec<Layout>,
-    /// Where to run: cpu, cuda, cuda:ORDINAL.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Timed runs of each pass, at most; the median counts.
     #[arg(long, value_name = "N", default_value = "15",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -148,7 +148,7 @@ impl Args {
     }
 
     fn open_device(&self) -> Result<Device, Failure> {
-        let device: Device = self.device.parse()?;
+        let device = self.device.open()?;
         match &device {
             Device::Cuda(gpu) => {
                 if self.tf32 {

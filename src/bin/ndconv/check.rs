@@ -6,6 +6,7 @@ use ndconv::case::{self, Options, Report, Row, Summary};
 use ndconv::{DType, Device, Error};
 use serde_json::{Value, json};
 
+use crate::device::DeviceArgs;
 use crate::exit::{Failure, Outcome, about, complain};
 use crate::output::{Output, Tone, number};
 use crate::table::{Align, Cell, Stream};
@@ -34,9 +35,8 @@ pub struct Args {
     /// Case files, folders of them, or patterns with * ? [..].
     #[arg(required_unless_present = "record")]
     paths: Vec<String>,
-    /// Where to run: cpu, cuda, cuda:ORDINAL.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// The element type to compute in: f64, f32, f16 or bf16 [default: that of x in the file].
     #[arg(long)]
     dtype: Option<DType>,
@@ -68,7 +68,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 
 impl Args {
     pub fn run(self, out: &mut Output) -> Result<Outcome, Failure> {
-        let device: Device = self.device.parse()?;
+        let device = self.device.open()?;
         let options = Options {
             dtype: self.dtype,
             rtol: self.rtol,

@@ -5,6 +5,7 @@ mod array;
 mod bench;
 mod check;
 mod convolve;
+mod device;
 mod devices;
 mod exit;
 mod image;
