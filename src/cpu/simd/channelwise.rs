@@ -142,6 +142,65 @@ impl<A: Copy> ChannelRow<'_, A> {
     }
 }
 
+/// What is done with a row, vector by vector of its target channels.
+trait Row<'a, A> {
+    fn row(&mut self) -> &mut ChannelRow<'a, A>;
+
+    /// The channels from `lane` on, whose weights or sums begin at `at`; `WHOLE` as in
+    /// [`Positions`], `TAIL` where they may not fill a vector, `GROUPED` where lanes do not read
+    /// their own.
+    ///
+    /// # Safety
+    /// The level of `V` must be available, and the row and what goes with it checked.
+    unsafe fn vector<
+        V: Vector<Scalar = A>,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &mut self,
+        block: &Positions,
+        lane: usize,
+        at: usize,
+    );
+}
+
+/// Every vector of every block of positions; `pitch` is between the weights, or sums, of two.
+///
+/// # Safety
+/// As [`Row::vector`].
+#[inline(always)]
+unsafe fn each_vector<'a, V: Vector, R: Row<'a, V::Scalar>>(of: &mut R, pitch: usize)
+where
+    V::Scalar: Copy + 'a,
+{
+    let (width, channels) = (of.row().width, of.row().channels);
+    let grouped = !of.row().group.lanes.is_empty();
+    let whole = channels - channels % V::LANES;
+    for first in (0..width).step_by(POSITIONS) {
+        let block = of.row().block(first);
+        // SAFETY: by this function's contract.
+        unsafe {
+            for lane in (0..whole).step_by(V::LANES) {
+                let at = lane / V::LANES * pitch;
+                match (block.whole, grouped) {
+                    (true, false) => of.vector::<V, true, false, false>(&block, lane, at),
+                    (false, false) => of.vector::<V, false, false, false>(&block, lane, at),
+                    (true, true) => of.vector::<V, true, true, true>(&block, lane, at),
+                    (false, true) => of.vector::<V, false, true, true>(&block, lane, at),
+                }
+            }
+            if whole < channels {
+                let at = whole / V::LANES * pitch;
+                match grouped {
+                    true => of.vector::<V, false, true, true>(&block, whole, at),
+                    false => of.vector::<V, false, true, false>(&block, whole, at),
+                }
+            }
+        }
+    }
+}
+
 /// Where a row of sums goes.
 pub(crate) struct ChannelTarget<'a, A> {
     pub output: &'a Output<'a, A>,
@@ -186,49 +245,22 @@ impl<A: Accumulator> Op<A> for Filter<'_, A> {
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(mut self) {
         let row = &self.row;
-        let (width, channels) = (row.width, row.channels);
+        let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
-        let grouped = !row.group.lanes.is_empty();
         row.check(V::LANES);
         assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
-        let whole = channels - channels % V::LANES;
-        for first in (0..width).step_by(POSITIONS) {
-            let block = self.row.block(first);
-            let mut weights = self.weights.as_ptr();
-            // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
-            // weights of every vector, were just checked.
-            unsafe {
-                for lane in (0..whole).step_by(V::LANES) {
-                    match (block.whole, grouped) {
-                        (true, false) => {
-                            self.vector::<V, true, false, false>(&block, lane, weights)
-                        }
-                        (false, false) => {
-                            self.vector::<V, false, false, false>(&block, lane, weights)
-                        }
-                        (true, true) => self.vector::<V, true, true, true>(&block, lane, weights),
-                        (false, true) => self.vector::<V, false, true, true>(&block, lane, weights),
-                    }
-                    weights = weights.add(pitch);
-                }
-                if whole < channels {
-                    match grouped {
-                        true => self.vector::<V, false, true, true>(&block, whole, weights),
-                        false => self.vector::<V, false, true, false>(&block, whole, weights),
-                    }
-                }
-            }
-        }
+        // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
+        // weights of every vector, were just checked.
+        unsafe { each_vector::<V, _>(&mut self, pitch) }
     }
 }
 
-impl<A: Accumulator> Filter<'_, A> {
-    /// The channels of one vector; `WHOLE` as in [`Positions`], `TAIL` where they may not fill it,
-    /// `GROUPED` where lanes do not read their own.
-    ///
-    /// # Safety
-    /// The level of `V` must be available, and the checks of `run` must hold.
+impl<'a, A: Accumulator> Row<'a, A> for Filter<'a, A> {
+    fn row(&mut self) -> &mut ChannelRow<'a, A> {
+        &mut self.row
+    }
+
     #[inline(always)]
     unsafe fn vector<
         V: Vector<Scalar = A>,
@@ -236,10 +268,10 @@ impl<A: Accumulator> Filter<'_, A> {
         const TAIL: bool,
         const GROUPED: bool,
     >(
-        &self,
+        &mut self,
         block: &Positions,
         lane: usize,
-        weights: *const A,
+        at: usize,
     ) {
         let row = &self.row;
         let lanes = match TAIL {
@@ -250,6 +282,7 @@ impl<A: Accumulator> Filter<'_, A> {
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
         unsafe {
+            let weights = self.weights.as_ptr().add(at);
             let bias = match self.target.bias {
                 Some(bias) if TAIL => V::zero().load_masked(mask, bias.as_ptr().add(lane)),
                 Some(bias) => V::load(bias.as_ptr().add(lane)),
@@ -287,11 +320,13 @@ impl<A: Accumulator> Filter<'_, A> {
             }
         }
     }
+}
 
+impl<A: Accumulator> Filter<'_, A> {
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
-    /// As [`Filter::vector`].
+    /// As [`Row::vector`].
     #[inline(always)]
     unsafe fn taps<
         V: Vector<Scalar = A>,
@@ -400,45 +435,22 @@ impl<A: Copy> Op<A> for Gradient<'_, A> {
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(mut self) {
         let row = &self.row;
-        let (width, channels) = (row.width, row.channels);
+        let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
-        let grouped = !row.group.lanes.is_empty();
         row.check(V::LANES);
         assert!(self.sums.len() >= channels.div_ceil(V::LANES) * pitch);
         assert!(self.dy.len() >= (row.width - 1) * self.step + channels);
-        let target = self.sums.as_mut_ptr();
-        let whole = channels - channels % V::LANES;
-        for first in (0..width).step_by(POSITIONS) {
-            let block = self.row.block(first);
-            let mut sums = target;
-            // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and
-            // the sums of every vector were just checked.
-            unsafe {
-                for lane in (0..whole).step_by(V::LANES) {
-                    match (block.whole, grouped) {
-                        (true, false) => self.vector::<V, true, false, false>(&block, lane, sums),
-                        (false, false) => self.vector::<V, false, false, false>(&block, lane, sums),
-                        (true, true) => self.vector::<V, true, true, true>(&block, lane, sums),
-                        (false, true) => self.vector::<V, false, true, true>(&block, lane, sums),
-                    }
-                    sums = sums.add(pitch);
-                }
-                if whole < channels {
-                    match grouped {
-                        true => self.vector::<V, false, true, true>(&block, whole, sums),
-                        false => self.vector::<V, false, true, false>(&block, whole, sums),
-                    }
-                }
-            }
-        }
+        // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and the
+        // sums of every vector were just checked.
+        unsafe { each_vector::<V, _>(&mut self, pitch) }
     }
 }
 
-impl<A: Copy> Gradient<'_, A> {
-    /// As [`Filter::vector`].
-    ///
-    /// # Safety
-    /// As there.
+impl<'a, A: Copy> Row<'a, A> for Gradient<'a, A> {
+    fn row(&mut self) -> &mut ChannelRow<'a, A> {
+        &mut self.row
+    }
+
     #[inline(always)]
     unsafe fn vector<
         V: Vector<Scalar = A>,
@@ -446,10 +458,10 @@ impl<A: Copy> Gradient<'_, A> {
         const TAIL: bool,
         const GROUPED: bool,
     >(
-        &self,
+        &mut self,
         block: &Positions,
         lane: usize,
-        sums: *mut A,
+        at: usize,
     ) {
         let row = &self.row;
         let lanes = match TAIL {
@@ -460,6 +472,8 @@ impl<A: Copy> Gradient<'_, A> {
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
         unsafe {
+            let sums = self.sums.as_mut_ptr().add(at);
+            let row = &self.row;
             let mut dy = [V::zero(); POSITIONS];
             for j in 0..POSITIONS {
                 if !WHOLE && j >= block.count {
@@ -490,11 +504,13 @@ impl<A: Copy> Gradient<'_, A> {
             }
         }
     }
+}
 
+impl<A: Copy> Gradient<'_, A> {
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
-    /// As [`Filter::vector`].
+    /// As [`Row::vector`].
     #[inline(always)]
     unsafe fn taps<
         V: Vector<Scalar = A>,
