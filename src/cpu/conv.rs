@@ -15,6 +15,7 @@ mod gemm;
 mod lines;
 #[cfg(test)]
 mod naive;
+mod outer;
 mod pack;
 mod ring;
 mod scratch;

@@ -18,6 +18,7 @@ mod gather;
 mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod outer;
 mod portable;
 mod ring;
 mod tile;
@@ -36,6 +37,7 @@ pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
+pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
 pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
 pub(crate) use transpose::transpose;
@@ -165,17 +167,18 @@ pub unsafe trait Vector: Copy {
         }
         to[0]
     }
-    /// `to[column * pitch + row] = from[row * step + column]` for [`Vector::LANES`] rows and
-    /// columns; memory must be valid there.
+    /// `to[column * pitch + row] = from[row * step + column]` for so many rows and columns, at least
+    /// one and at most [`Vector::LANES`]; memory must be valid there.
     #[inline(always)]
     unsafe fn transpose(
         from: *const Self::Scalar,
         step: usize,
         to: *mut Self::Scalar,
         pitch: usize,
+        (rows, columns): (usize, usize),
     ) {
-        for column in 0..Self::LANES {
-            for row in 0..Self::LANES {
+        for column in 0..columns {
+            for row in 0..rows {
                 // SAFETY: valid by this method's contract.
                 unsafe { *to.add(column * pitch + row) = *from.add(row * step + column) };
             }

@@ -9,9 +9,9 @@ use rayon::prelude::*;
 
 use super::gemm::Job;
 use super::scratch::{Scratch, product, take};
-use super::split::{Split, share};
+use super::split::{self, Sums, share};
 use super::stencil::{Roles, Stencil};
-use super::wgrad::{self, with_scratch};
+use super::wgrad;
 use crate::cpu::output::{Output, store_strided};
 use crate::cpu::simd::{
     ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_gradient,
@@ -351,80 +351,92 @@ pub(super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan
 
 pub(super) fn run_wgrad<T: Element>(
     job: &wgrad::Job<T>,
-    plan: &GradientPlan,
+    plan: GradientPlan,
     dw: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let run = Split {
-        tiles: plan.channels.blocks,
-        chunks: job.roles.batch * plan.chunks,
-    };
-    run.run(
-        dw,
-        write,
-        |i, chunks, target| with_scratch(|s| part(job, plan, i, chunks, s, (target, 0), write)),
-        |i, chunks, target, first| {
-            let write = Write::Overwrite;
-            with_scratch(|s| part(job, plan, i, chunks, s, (target, first), write))
-        },
-    )
+    let (tiles, chunks) = (plan.channels.blocks, job.roles.batch * plan.chunks);
+    split::run(&Gradient { job, plan }, (tiles, chunks), dw, write)
 }
 
-/// The images and rows `chunks` of one block of channels of wgrad, to `target[start..]`.
-fn part<T: Element, S: Element<Acc = T::Acc>>(
-    job: &wgrad::Job<T>,
-    plan: &GradientPlan,
-    block: usize,
-    chunks: (usize, usize),
-    scratch: &mut Scratch<T::Acc>,
-    (target, start): (&Output<S>, usize),
-    write: Write,
-) -> Result<()> {
-    let (roles, stencil) = (&job.roles, &job.stencil);
-    let (taps, lanes) = (stencil.taps.len(), plan.channels.lanes);
-    let (first, count) = plan.channels.of_block(block);
-    let sources = plan.channels.sources;
-    let sums = (scratch.c).take(count.next_multiple_of(lanes) * sources * taps)?;
-    sums.fill(T::Acc::default());
-    let mut row_runs = Vec::with_capacity(plan.reaches.len());
-    for chunk in chunks.0..chunks.1 {
-        let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
-        let x = &job.x[image * roles.source.outer..][..roles.source.outer];
-        let x = &x[plan.channels.source(first)..];
-        let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
-        let (Some(x), Some(dy)) = (as_acc(x), as_acc(dy)) else {
-            return Ok(()); // `wgrad_plan` has looked
-        };
-        let (r0, r1) = share(rows(stencil), plan.chunks, chunk);
-        for row in r0..r1 {
-            let j = unravel(row * stencil.count[3], stencil.count);
-            runs(roles, stencil, &plan.reaches, j, &mut row_runs);
-            let row = ChannelRow {
-                runs: &mut row_runs,
-                source: x,
-                pixel: roles.source.spatial[3],
-                size: roles.source_size[3],
-                pace: stencil.pace[3],
-                width: stencil.count[3],
-                channels: count,
-                taps,
-                group: plan.channels.group(),
+/// The tiles are blocks of channels, the chunks images and rows.
+struct Gradient<'a, 'b, T> {
+    job: &'a wgrad::Job<'b, T>,
+    plan: GradientPlan,
+}
+
+impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
+    fn size(&self, block: usize) -> usize {
+        let channels = &self.plan.channels;
+        let count = channels.of_block(block).1.next_multiple_of(channels.lanes);
+        count * channels.sources * self.job.stencil.taps.len()
+    }
+
+    fn add(
+        &self,
+        block: usize,
+        chunks: (usize, usize),
+        sums: &mut [T::Acc],
+        _: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let (job, plan) = (self.job, &self.plan);
+        let (roles, stencil) = (&job.roles, &job.stencil);
+        let taps = stencil.taps.len();
+        let (first, count) = plan.channels.of_block(block);
+        let mut row_runs = Vec::with_capacity(plan.reaches.len());
+        for chunk in chunks.0..chunks.1 {
+            let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
+            let x = &job.x[image * roles.source.outer..][..roles.source.outer];
+            let x = &x[plan.channels.source(first)..];
+            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
+            let (Some(x), Some(dy)) = (as_acc(x), as_acc(dy)) else {
+                return Ok(()); // `wgrad_plan` has looked
             };
-            let dy = &dy[roles.target.at(j)..];
-            channel_gradient(job.level, row, (dy, roles.target.spatial[3]), sums);
+            let (r0, r1) = share(rows(stencil), plan.chunks, chunk);
+            for row in r0..r1 {
+                let j = unravel(row * stencil.count[3], stencil.count);
+                runs(roles, stencil, &plan.reaches, j, &mut row_runs);
+                let row = ChannelRow {
+                    runs: &mut row_runs,
+                    source: x,
+                    pixel: roles.source.spatial[3],
+                    size: roles.source_size[3],
+                    pace: stencil.pace[3],
+                    width: stencil.count[3],
+                    channels: count,
+                    taps,
+                    group: plan.channels.group(),
+                };
+                let dy = &dy[roles.target.at(j)..];
+                channel_gradient(job.level, row, (dy, roles.target.spatial[3]), sums);
+            }
         }
+        Ok(())
     }
-    for (nth, sums) in sums.chunks_exact(lanes).enumerate() {
-        let (rest, tap) = (nth / taps, nth % taps);
-        let (lane, channel) = (rest / sources * lanes, rest % sources);
-        // groups follow one another as the target channels of a group do
-        let at = start
-            + (first + lane) * roles.weight_target
-            + channel * roles.weight_source
-            + stencil.taps[tap].weight;
-        let sums = &sums[..lanes.min(count - lane)];
-        // SAFETY: no other task has these channels, and splits have parts of their own.
-        unsafe { store_strided(sums, target, at, roles.weight_target, write) };
+
+    fn store(
+        &self,
+        block: usize,
+        sums: &mut [T::Acc],
+        _: &mut Scratch<T::Acc>,
+        target: &Output<T>,
+        write: Write,
+    ) -> Result<()> {
+        let (roles, stencil) = (&self.job.roles, &self.job.stencil);
+        let channels = &self.plan.channels;
+        let (taps, lanes, sources) = (stencil.taps.len(), channels.lanes, channels.sources);
+        let (first, count) = channels.of_block(block);
+        for (nth, sums) in sums.chunks_exact(lanes).enumerate() {
+            let (rest, tap) = (nth / taps, nth % taps);
+            let (lane, channel) = (rest / sources * lanes, rest % sources);
+            // groups follow one another as the target channels of a group do
+            let at = (first + lane) * roles.weight_target
+                + channel * roles.weight_source
+                + stencil.taps[tap].weight;
+            let sums = &sums[..lanes.min(count - lane)];
+            // SAFETY: no other task has these channels.
+            unsafe { store_strided(sums, target, at, roles.weight_target, write) };
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::gemm::Job;
 use super::scratch::{Scratch, product};
+use super::split::{self, Sums};
 use super::stencil::{Roles, Stencil};
 use super::wgrad;
 use super::window::{Window, widen_strided};
@@ -292,69 +293,96 @@ pub(super) fn wgrad_window<T: Element>(job: &wgrad::Job<T>) -> Option<Window> {
     suits.then(|| Window::new(&job.stencil, lanes, usize::MAX))?
 }
 
-/// Blocks of channels that wgrad has.
-pub(super) fn wgrad_blocks<T: Element>(job: &wgrad::Job<T>) -> usize {
-    let roles = &job.roles;
-    let lanes = Channels::lanes::<T>(job.level, roles, job.layouts.activation);
-    (roles.groups * roles.target_channels).div_ceil(lanes)
-}
-
-/// The images and boxes `chunks` of one block of channels of wgrad, to `target[start..]`.
-pub(super) fn wgrad_part<T: Element, S: Element<Acc = T::Acc>>(
+pub(super) fn run_wgrad<T: Element>(
     job: &wgrad::Job<T>,
-    window: &Window,
-    block: usize,
-    chunks: (usize, usize),
-    scratch: &mut Scratch<T::Acc>,
-    (target, start): (&Output<S>, usize),
+    window: Window,
+    dw: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let (roles, stencil) = (&job.roles, &job.stencil);
-    let vector = T::Acc::geometry(job.level).lanes;
+    let roles = &job.roles;
     let lanes = Channels::lanes::<T>(job.level, roles, job.layouts.activation);
-    let channels = Channels::nth(block, lanes, roles);
-    let Channels { first, count, .. } = channels;
-    let taps = stencil.taps.len();
-    let length = window.length() * lanes;
-    let packed = scratch.a.take(length)?;
-    let row = scratch.b.take(window.size[3] * lanes)?;
-    let sums = scratch.c.take(taps * vector)?;
-    sums.fill(T::Acc::default());
-    let mut offsets = std::mem::take(&mut scratch.offsets);
-    offsets.clear();
-    offsets.extend(window.offsets.iter().map(|o| o * lanes));
-    let boxes = product(&window.boxes);
-    for chunk in chunks.0..chunks.1 {
-        let (image, tile) = (chunk / boxes, chunk % boxes);
-        let (begin, size) = window.at(tile, stencil);
-        let x = &job.x[image * roles.source.outer..][..roles.source.outer];
-        channels.pack(roles, stencil, window, begin, x, 0, packed);
-        let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
-        let step = roles.target.spatial[3];
-        for (j, at) in window.rows(begin, size) {
-            let from = first * roles.target.channel + roles.target.at(j);
-            let row = &mut row[..size[3] * lanes];
-            if lanes == 1 {
-                widen_strided(&dy[from..], step, row);
-            } else {
-                for (i, to) in row.chunks_exact_mut(lanes).enumerate() {
-                    let (to, rest) = to.split_at_mut(count);
-                    T::widen(&dy[from + i * step..][..count], to);
-                    rest.fill(T::Acc::default());
+    let tiles = (roles.groups * roles.target_channels).div_ceil(lanes);
+    let chunks = roles.batch * product(&window.boxes);
+    let gradient = Gradient { job, window, lanes };
+    split::run(&gradient, (tiles, chunks), dw, write)
+}
+
+/// The tiles are blocks of channels, the chunks images and boxes.
+struct Gradient<'a, 'b, T> {
+    job: &'a wgrad::Job<'b, T>,
+    window: Window,
+    lanes: usize,
+}
+
+impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
+    fn size(&self, _: usize) -> usize {
+        self.job.stencil.taps.len() * T::Acc::geometry(self.job.level).lanes
+    }
+
+    fn add(
+        &self,
+        block: usize,
+        chunks: (usize, usize),
+        sums: &mut [T::Acc],
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let (job, window, lanes) = (self.job, &self.window, self.lanes);
+        let (roles, stencil) = (&job.roles, &job.stencil);
+        let channels = Channels::nth(block, lanes, roles);
+        let Channels { first, count, .. } = channels;
+        let length = window.length() * lanes;
+        let packed = scratch.a.take(length)?;
+        let row = scratch.b.take(window.size[3] * lanes)?;
+        let mut offsets = std::mem::take(&mut scratch.offsets);
+        offsets.clear();
+        offsets.extend(window.offsets.iter().map(|o| o * lanes));
+        let boxes = product(&window.boxes);
+        for chunk in chunks.0..chunks.1 {
+            let (image, tile) = (chunk / boxes, chunk % boxes);
+            let (begin, size) = window.at(tile, stencil);
+            let x = &job.x[image * roles.source.outer..][..roles.source.outer];
+            channels.pack(roles, stencil, window, begin, x, 0, packed);
+            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
+            let step = roles.target.spatial[3];
+            for (j, at) in window.rows(begin, size) {
+                let from = first * roles.target.channel + roles.target.at(j);
+                let row = &mut row[..size[3] * lanes];
+                if lanes == 1 {
+                    widen_strided(&dy[from..], step, row);
+                } else {
+                    for (i, to) in row.chunks_exact_mut(lanes).enumerate() {
+                        let (to, rest) = to.split_at_mut(count);
+                        T::widen(&dy[from + i * step..][..count], to);
+                        rest.fill(T::Acc::default());
+                    }
                 }
+                correlate(job.level, &offsets, row, &packed[at * lanes..], sums);
             }
-            correlate(job.level, &offsets, row, &packed[at * lanes..], sums);
         }
+        scratch.offsets = offsets;
+        Ok(())
     }
-    scratch.offsets = offsets;
-    for (tap, sums) in stencil.taps.iter().zip(sums.chunks_exact_mut(vector)) {
-        if lanes == 1 {
-            sums[0] = sums.iter().copied().sum();
+
+    fn store(
+        &self,
+        block: usize,
+        sums: &mut [T::Acc],
+        _: &mut Scratch<T::Acc>,
+        target: &Output<T>,
+        write: Write,
+    ) -> Result<()> {
+        let (lanes, taps) = (self.lanes, &self.job.stencil.taps);
+        let Channels { first, count, .. } = Channels::nth(block, lanes, &self.job.roles);
+        let vector = T::Acc::geometry(self.job.level).lanes;
+        for (tap, sums) in taps.iter().zip(sums.chunks_exact_mut(vector)) {
+            if lanes == 1 {
+                sums[0] = sums.iter().copied().sum();
+            }
+            // one input channel a group: the weights of an output channel are its taps
+            let at = first * taps.len() + tap.weight;
+            // SAFETY: no other task has these channels.
+            unsafe { store_strided(&sums[..count], target, at, taps.len(), write) };
         }
-        // one input channel a group: the weights of an output channel are its taps
-        let at = start + first * taps + tap.weight;
-        // SAFETY: no other task has these channels, and splits have parts of their own.
-        unsafe { store_strided(&sums[..count], target, at, taps, write) };
+        Ok(())
     }
-    Ok(())
 }

@@ -7,8 +7,8 @@ use super::direct::read_cost;
 use super::lines::lines;
 use super::ring::{Ring, segments};
 use super::scratch::Scratch;
-use super::split::{Split, share};
-use super::wgrad::{Job, with_scratch};
+use super::split::{self, Sums, share};
+use super::wgrad::Job;
 use crate::cpu::output::{Output, store};
 use crate::cpu::simd::{self, DirectGradient, Geometry, Lines, MicroKernel, as_acc};
 use crate::element::Element;
@@ -70,104 +70,146 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
 /// What packing a vector for a matrix product costs beside reading it.
 const PACKING: f64 = 4.0;
 
-pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan, dw: &mut [T], write: Write) -> Result<()> {
-    let run = Split {
-        tiles: job.roles.groups * plan.row_tiles * plan.pair_tiles,
-        chunks: job.roles.batch * plan.chunks,
-    };
-    run.run(
-        dw,
-        write,
-        |i, chunks, target| with_scratch(|s| part(job, plan, i, chunks, s, (target, 0), write)),
-        |i, chunks, target, first| {
-            let write = Write::Overwrite;
-            with_scratch(|s| part(job, plan, i, chunks, s, (target, first), write))
-        },
-    )
+pub(super) fn run<T: Element>(job: &Job<T>, plan: Plan, dw: &mut [T], write: Write) -> Result<()> {
+    let tiles = job.roles.groups * plan.row_tiles * plan.pair_tiles;
+    let chunks = job.roles.batch * plan.chunks;
+    split::run(&Rows { job, plan }, (tiles, chunks), dw, write)
 }
 
-/// The images and rows `chunks` of one tile, to `target[start..]`.
-fn part<T: Element, S: Element<Acc = T::Acc>>(
-    job: &Job<T>,
-    plan: &Plan,
-    index: usize,
-    chunks: (usize, usize),
-    scratch: &mut Scratch<T::Acc>,
-    (target, start): (&Output<S>, usize),
-    write: Write,
-) -> Result<()> {
-    let roles = &job.roles;
-    let geometry = T::Acc::geometry(job.level);
-    let lanes = geometry.lanes;
-    let taps = job.stencil.taps.len();
-    let (rest, k) = (index / plan.pair_tiles, index % plan.pair_tiles);
-    let (group, m) = (rest / plan.row_tiles, rest % plan.row_tiles);
-    let (p0, p1) = share(roles.source_channels * taps, plan.pair_tiles, k);
-    let (m0, m1) = share(roles.target_channels, plan.row_tiles, m);
-    let pairs: Vec<(usize, usize)> = match &plan.ring {
-        Some(ring) => (p0..p1).map(|p| (0, ring.tap(p))).collect(),
-        None => (p0..p1).map(|p| (p / taps, p % taps)).collect(),
-    };
-    let places = match plan.ring {
-        Some(_) => pairs.len(),
-        None => simd::gradient_places(pairs.len()),
-    };
-    let sums = scratch.c.take(plan.height * places * lanes)?;
-    sums.fill(T::Acc::default());
-    for chunk in chunks.0..chunks.1 {
-        let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
-        let (r0, r1) = share(plan.lines.rows.len(), plan.chunks, chunk);
-        let first = group * roles.source_channels * roles.source.channel;
-        let x = &job.x[image * roles.source.outer..][..roles.source.outer][first..];
-        let dy = |m: usize| {
-            let channel = group * roles.target_channels + m;
-            let first = image * roles.target.outer + channel * roles.target.channel;
-            as_acc(&job.dy[first..][..roles.target.channel])
+struct Rows<'a, 'b, T> {
+    job: &'a Job<'b, T>,
+    plan: Plan,
+}
+
+/// Half-open ranges of one group's target channels, and of its pairs of a source channel and a tap.
+struct Tile {
+    group: usize,
+    channels: (usize, usize),
+    pairs: (usize, usize),
+}
+
+impl<T: Element> Rows<'_, '_, T> {
+    fn tile(&self, index: usize) -> Tile {
+        let (plan, roles) = (&self.plan, &self.job.roles);
+        let all = roles.source_channels * self.job.stencil.taps.len();
+        let (rest, k) = (index / plan.pair_tiles, index % plan.pair_tiles);
+        let (group, m) = (rest / plan.row_tiles, rest % plan.row_tiles);
+        Tile {
+            group,
+            channels: share(roles.target_channels, plan.row_tiles, m),
+            pairs: share(all, plan.pair_tiles, k),
+        }
+    }
+
+    /// Vectors of sums of one target channel.
+    fn places(&self, tile: &Tile) -> usize {
+        let pairs = tile.pairs.1 - tile.pairs.0;
+        match self.plan.ring {
+            Some(_) => pairs,
+            None => simd::gradient_places(pairs),
+        }
+    }
+
+    /// Source channels and taps.
+    fn pairs(&self, tile: &Tile) -> Vec<(usize, usize)> {
+        let taps = self.job.stencil.taps.len();
+        let pair = |p: usize| match &self.plan.ring {
+            Some(ring) => (0, ring.tap(p)),
+            None => (p / taps, p % taps),
         };
-        // channels past the tile's last repeat it, and are not stored
-        let dy = [0, 1, 2, 3].map(|i| dy((m0 + i).min(m1 - 1)).unwrap_or(&[]));
-        let Some(x) = as_acc(x) else {
-            return Ok(()); // `plan` has looked
-        };
-        if let Some(ring) = &plan.ring {
-            let height = job.stencil.count[2];
-            for (rows, plane) in segments(r0..r1, height) {
-                let dy = &dy[0][plane * height * plan.lines.width..];
-                let plane = ring.plane(roles, &job.stencil, plane, rows, height, x);
-                let each = simd::ring_columns(ring.taps, geometry.rows);
-                for (i, sums) in sums.chunks_mut(each * ring.taps * lanes).enumerate() {
-                    let columns = i * each..plan.lines.columns.len().min((i + 1) * each);
-                    let plane = plane.clone();
-                    simd::ring_gradient(job.level, &plan.lines, plane, dy, columns, sums);
+        (tile.pairs.0..tile.pairs.1).map(pair).collect()
+    }
+}
+
+impl<T: Element> Sums<T> for Rows<'_, '_, T> {
+    fn size(&self, tile: usize) -> usize {
+        let lanes = T::Acc::geometry(self.job.level).lanes;
+        self.plan.height * self.places(&self.tile(tile)) * lanes
+    }
+
+    fn add(
+        &self,
+        tile: usize,
+        chunks: (usize, usize),
+        sums: &mut [T::Acc],
+        _: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let (job, plan, roles) = (self.job, &self.plan, &self.job.roles);
+        let geometry = T::Acc::geometry(job.level);
+        let lanes = geometry.lanes;
+        let tile = self.tile(tile);
+        let (group, (m0, m1)) = (tile.group, tile.channels);
+        let pairs = self.pairs(&tile);
+        for chunk in chunks.0..chunks.1 {
+            let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
+            let (r0, r1) = share(plan.lines.rows.len(), plan.chunks, chunk);
+            let first = group * roles.source_channels * roles.source.channel;
+            let x = &job.x[image * roles.source.outer..][..roles.source.outer][first..];
+            let dy = |m: usize| {
+                let channel = group * roles.target_channels + m;
+                let first = image * roles.target.outer + channel * roles.target.channel;
+                as_acc(&job.dy[first..][..roles.target.channel])
+            };
+            // channels past the tile's last repeat it, and are not stored
+            let dy = [0, 1, 2, 3].map(|i| dy((m0 + i).min(m1 - 1)).unwrap_or(&[]));
+            let Some(x) = as_acc(x) else {
+                return Ok(()); // `plan` has looked
+            };
+            if let Some(ring) = &plan.ring {
+                let height = job.stencil.count[2];
+                for (rows, plane) in segments(r0..r1, height) {
+                    let dy = &dy[0][plane * height * plan.lines.width..];
+                    let plane = ring.plane(roles, &job.stencil, plane, rows, height, x);
+                    let each = simd::ring_columns(ring.taps, geometry.rows);
+                    for (i, sums) in sums.chunks_mut(each * ring.taps * lanes).enumerate() {
+                        let columns = i * each..plan.lines.columns.len().min((i + 1) * each);
+                        let plane = plane.clone();
+                        simd::ring_gradient(job.level, &plan.lines, plane, dy, columns, sums);
+                    }
                 }
+                continue;
             }
-            continue;
+            simd::direct_gradient(
+                job.level,
+                plan.height,
+                DirectGradient {
+                    lines: &plan.lines,
+                    rows: r0..r1,
+                    x,
+                    plane: roles.source.channel,
+                    dy,
+                    pairs: &pairs,
+                    sums,
+                },
+            );
         }
-        simd::direct_gradient(
-            job.level,
-            plan.height,
-            DirectGradient {
-                lines: &plan.lines,
-                rows: r0..r1,
-                x,
-                plane: roles.source.channel,
-                dy,
-                pairs: &pairs,
-                sums,
-            },
-        );
+        Ok(())
     }
-    for (m, sums) in (m0..m1).zip(sums.chunks_exact(places * lanes)) {
-        for (&(channel, tap), lanes) in pairs.iter().zip(sums.chunks_exact(lanes)) {
-            let at = start
-                + group * roles.weight_group
-                + m * roles.weight_target
-                + channel * roles.weight_source
-                + job.stencil.taps[tap].weight;
-            let mut sum = [lanes.iter().copied().sum()];
-            // SAFETY: no other task has this tile, and splits have parts of their own.
-            store(&mut sum, unsafe { target.part(at, 1) }, write);
+
+    fn store(
+        &self,
+        tile: usize,
+        sums: &mut [T::Acc],
+        _: &mut Scratch<T::Acc>,
+        target: &Output<T>,
+        write: Write,
+    ) -> Result<()> {
+        let (job, roles) = (self.job, &self.job.roles);
+        let lanes = T::Acc::geometry(job.level).lanes;
+        let tile = self.tile(tile);
+        let pairs = self.pairs(&tile);
+        let rows = sums.chunks_exact(self.places(&tile) * lanes);
+        for (m, sums) in (tile.channels.0..tile.channels.1).zip(rows) {
+            for (&(channel, tap), lanes) in pairs.iter().zip(sums.chunks_exact(lanes)) {
+                let at = tile.group * roles.weight_group
+                    + m * roles.weight_target
+                    + channel * roles.weight_source
+                    + job.stencil.taps[tap].weight;
+                let mut sum = [lanes.iter().copied().sum()];
+                // SAFETY: no other task has this tile.
+                store(&mut sum, unsafe { target.part(at, 1) }, write);
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

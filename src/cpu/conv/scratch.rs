@@ -1,6 +1,6 @@
 //! Tile-sized memory, one set a thread, kept between calls: fresh pages cost more than the work.
 
-use crate::cpu::simd::{Place, Plan};
+use crate::cpu::simd::{Place, Plan, Segments};
 use crate::error::{Error, Result};
 
 /// The buffers of one thread.
@@ -9,8 +9,11 @@ pub struct Scratch<A> {
     pub(super) a: Buffer<A>,
     pub(super) b: Buffer<A>,
     pub(super) c: Buffer<A>,
+    /// Of a tile of wgrad.
+    pub(super) sums: Buffer<A>,
     pub(super) plan: Plan,
     pub(super) places: Vec<Place>,
+    pub(super) segments: Segments,
     pub(super) offsets: Vec<usize>,
 }
 
@@ -46,15 +49,6 @@ fn out_of_memory<A>(elements: usize) -> Error {
         what: "a convolution's workspace".into(),
         requested: elements.saturating_mul(size_of::<A>()),
     }
-}
-
-/// A zeroed vector.
-pub(super) fn zeros<A: Copy + Default>(len: usize) -> Result<Vec<A>> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(len)
-        .map_err(|_| out_of_memory::<A>(len))?;
-    vec.resize(len, A::default());
-    Ok(vec)
 }
 
 /// A product of sizes; what does not fit cannot be allocated either.

@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::scratch::{product, zeros};
-use crate::cpu::output::{Output, store};
+use super::scratch::{Scratch, take};
+use crate::cpu::output::Output;
+use crate::cpu::simd::MicroKernel;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
 
-/// The reduction is split until there are this many tasks.
+/// Sums are split until there are this many tasks.
 const TASKS: usize = 16;
 
 /// Tiles can be tiny; they are handed out in so many pieces.
@@ -21,62 +22,103 @@ pub(super) fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {
     (at(part), at(part + 1))
 }
 
-/// A result of `tiles` parts, each a sum over `chunks`.
-pub(super) struct Split {
-    pub tiles: usize,
-    pub chunks: usize,
+/// A result whose tiles are sums over chunks.
+pub(super) trait Sums<T: Element>: Sync {
+    /// Elements of a tile's sums.
+    fn size(&self, tile: usize) -> usize;
+
+    /// Adds some chunks to the sums of a tile.
+    fn add(
+        &self,
+        tile: usize,
+        chunks: (usize, usize),
+        sums: &mut [T::Acc],
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Result<()>;
+
+    /// Stores the sums of a tile, which are not needed any more.
+    fn store(
+        &self,
+        tile: usize,
+        sums: &mut [T::Acc],
+        scratch: &mut Scratch<T::Acc>,
+        target: &Output<T>,
+        write: Write,
+    ) -> Result<()>;
 }
 
-impl Split {
-    /// Calls `whole(tile, chunks, target)` where the tiles alone are enough tasks; else
-    /// `part(tile, chunks, target, first)` for shares of the chunks, whose results are added in
-    /// order. The shares depend on the problem alone.
-    pub fn run<T: Element>(
-        &self,
-        dw: &mut [T],
-        write: Write,
-        whole: impl Fn(usize, (usize, usize), &Output<T>) -> Result<()> + Sync,
-        part: impl Fn(usize, (usize, usize), &Output<T::Acc>, usize) -> Result<()> + Sync,
-    ) -> Result<()> {
-        let splits = TASKS.div_ceil(self.tiles).min(self.chunks).max(1);
-        if splits == 1 {
-            let target = Output::new(dw);
-            let pieces = self.tiles.min(PIECES);
-            let pieces = (0..pieces)
-                .into_par_iter()
-                .with_max_len(1)
-                .map(|piece| share(self.tiles, pieces, piece));
-            return pieces.try_for_each(|(from, to)| {
-                (from..to).try_for_each(|tile| whole(tile, (0, self.chunks), &target))
-            });
-        }
-        let tasks = (0..self.tiles * splits).into_par_iter().with_max_len(1);
-        let length = dw.len();
-        // (splits, elements of dw)
-        let mut parts = zeros::<T::Acc>(product(&[splits, length]))?;
-        let target = Output::new(&mut parts);
-        tasks.try_for_each(|task| {
-            let (tile, split) = (task / splits, task % splits);
-            part(
-                tile,
-                share(self.chunks, splits, split),
-                &target,
-                split * length,
-            )
-        })?;
-        const CHUNK: usize = 1024;
-        let (first, rest) = parts.split_at_mut(length);
-        dw.par_chunks_mut(CHUNK)
-            .zip(first.par_chunks_mut(CHUNK))
-            .enumerate()
-            .for_each(|(i, (dw, sums))| {
-                for part in rest.chunks_exact(length) {
-                    for (sum, &v) in sums.iter_mut().zip(&part[i * CHUNK..]) {
-                        *sum += v;
-                    }
-                }
-                store(sums, dw, write);
-            });
-        Ok(())
+/// Computes all `tiles`, over `chunks` each, into `dw`. Where the tiles alone are too few tasks, the
+/// chunks are shared out as well, and what the shares sum up to is added in order; the shares
+/// depend on the problem alone.
+pub(super) fn run<T: Element>(
+    sums: &impl Sums<T>,
+    (tiles, chunks): (usize, usize),
+    dw: &mut [T],
+    write: Write,
+) -> Result<()> {
+    let target = Output::new(dw);
+    let splits = TASKS.div_ceil(tiles).min(chunks).max(1);
+    if splits == 1 {
+        let pieces = tiles.min(PIECES);
+        let all = (0..pieces).into_par_iter().with_max_len(1);
+        return all.try_for_each(|piece| {
+            let (from, to) = share(tiles, pieces, piece);
+            T::Acc::scratch().with_borrow_mut(|scratch| {
+                // out of the scratch memory, for the rest of it to be lent out as well
+                let mut kept = std::mem::take(&mut scratch.sums);
+                let done = (from..to).try_for_each(|tile| {
+                    let here = kept.take(sums.size(tile))?;
+                    here.fill(T::Acc::default());
+                    sums.add(tile, (0, chunks), here, scratch)?;
+                    sums.store(tile, here, scratch, &target, write)
+                });
+                scratch.sums = kept;
+                done
+            })
+        });
     }
+    let mut ends = Vec::with_capacity(tiles);
+    let mut all = 0usize;
+    for tile in 0..tiles {
+        all = all.saturating_add(sums.size(tile).saturating_mul(splits));
+        ends.push(all);
+    }
+    // Taken out of its cell for the call: a thread that waits may start another call.
+    let mut kept = T::Acc::packed().take();
+    // per tile (splits, sums)
+    let parts = Output::new(take(&mut kept, all)?);
+    let tasks = (0..tiles * splits).into_par_iter().with_max_len(1);
+    let done = tasks.try_for_each(|task| {
+        let (tile, split) = (task / splits, task % splits);
+        let size = sums.size(tile);
+        // SAFETY: no other task has this split of this tile.
+        let here = unsafe { parts.part(ends[tile] - (splits - split) * size, size) };
+        here.fill(T::Acc::default());
+        let chunks = share(chunks, splits, split);
+        T::Acc::scratch().with_borrow_mut(|scratch| sums.add(tile, chunks, here, scratch))
+    });
+    let all = (0..tiles).into_par_iter().with_max_len(1);
+    let done = done.and_then(|()| {
+        all.try_for_each(|tile| {
+            const CHUNK: usize = 1 << 12;
+            let size = sums.size(tile);
+            // SAFETY: no other task has this tile.
+            let here = unsafe { parts.part(ends[tile] - splits * size, splits * size) };
+            let (first, rest) = here.split_at_mut(size);
+            first
+                .par_chunks_mut(CHUNK)
+                .enumerate()
+                .for_each(|(i, first)| {
+                    for part in rest.chunks_exact(size) {
+                        for (sum, &v) in first.iter_mut().zip(&part[i * CHUNK..]) {
+                            *sum += v;
+                        }
+                    }
+                });
+            T::Acc::scratch()
+                .with_borrow_mut(|scratch| sums.store(tile, first, scratch, &target, write))
+        })
+    });
+    T::Acc::packed().replace(kept);
+    done
 }

@@ -51,33 +51,14 @@ impl<A: Copy> Op<A> for Transpose<'_, A> {
         }
         assert!(from.len() > (rows - 1) * step && from.len() - (rows - 1) * step >= columns);
         assert!(to.len() > (columns - 1) * pitch && to.len() - (columns - 1) * pitch >= rows);
-        const MOST: usize = 16;
-        const { assert!(V::LANES <= MOST) };
-        let (mut before, mut after) = ([from[0]; MOST * MOST], [from[0]; MOST * MOST]);
-        for column in (0..columns).step_by(V::LANES) {
-            for row in (0..rows).step_by(V::LANES) {
-                let (height, width) = (V::LANES.min(rows - row), V::LANES.min(columns - column));
-                let from = &from[row * step + column..];
-                let to = &mut to[column * pitch + row..];
-                let partial = height < V::LANES || width < V::LANES;
-                let (mut source, mut source_step) = (from.as_ptr(), step);
-                let (mut target, mut target_step) = (to.as_mut_ptr(), pitch);
-                if partial {
-                    for i in 0..height {
-                        before[i * V::LANES..][..width].copy_from_slice(&from[i * step..][..width]);
-                    }
-                    (source, source_step) = (before.as_ptr(), V::LANES);
-                    (target, target_step) = (after.as_mut_ptr(), V::LANES);
-                }
-                // SAFETY: the level is the caller's promise. A whole square lies inside the rows
-                // and columns, and both slices were checked to hold all of those; else both arrays
-                // hold one square.
-                unsafe { V::transpose(source, source_step, target, target_step) };
-                if partial {
-                    for j in 0..width {
-                        to[j * pitch..][..height].copy_from_slice(&after[j * V::LANES..][..height]);
-                    }
-                }
+        for row in (0..rows).step_by(V::LANES) {
+            for column in (0..columns).step_by(V::LANES) {
+                let size = (V::LANES.min(rows - row), V::LANES.min(columns - column));
+                let from = from[row * step + column..].as_ptr();
+                let to = to[column * pitch + row..].as_mut_ptr();
+                // SAFETY: the level is the caller's promise. The square lies inside the rows and
+                // columns, and both slices were checked to hold all of those.
+                unsafe { V::transpose(from, step, to, pitch, size) };
             }
         }
     }

@@ -180,7 +180,7 @@ macro_rules! vector {
         $splat:ident, $load:ident, $store:ident,
         $add:ident, $subtract:ident, $multiply:ident, $fma:ident,
         masked $masked:ident
-        $(, pairs $pairs:ident, transpose $transpose:ident)?
+        $(, pairs $pairs:ident, transpose $transpose:ident, $store_masked:ident)?
         $(, permute $permute:ident)?
     ) => {
         #[derive(Clone, Copy)]
@@ -271,16 +271,29 @@ macro_rules! vector {
                     step: usize,
                     to: *mut $scalar,
                     pitch: usize,
+                    (height, width): (usize, usize),
                 ) {
-                    // SAFETY: level and memory by the trait's contract.
+                    // SAFETY: level and memory by the trait's contract; lanes past the height and
+                    // the width are masked out, which no instruction accesses.
                     unsafe {
                         let mut rows = [Self::zero().0; $lanes];
-                        for (i, row) in rows.iter_mut().enumerate() {
-                            *row = $load(from.add(i * step));
+                        if (height, width) == ($lanes, $lanes) {
+                            for (i, row) in rows.iter_mut().enumerate() {
+                                *row = $load(from.add(i * step));
+                            }
+                            $transpose(&mut rows);
+                            for (i, row) in rows.into_iter().enumerate() {
+                                $store(to.add(i * pitch), row);
+                            }
+                            return;
+                        }
+                        let (wide, high) = (u32::MAX >> (32 - width), u32::MAX >> (32 - height));
+                        for (i, row) in rows.iter_mut().enumerate().take(height) {
+                            *row = $masked(*row, wide, from.add(i * step));
                         }
                         $transpose(&mut rows);
-                        for (i, row) in rows.into_iter().enumerate() {
-                            $store(to.add(i * pitch), row);
+                        for (i, row) in rows.into_iter().enumerate().take(width) {
+                            $store_masked(to.add(i * pitch), high as _, row);
                         }
                     }
                 }
@@ -293,14 +306,14 @@ vector! {
     F32x16(__m512), f32, lanes 16, rows 14,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps,
-    masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32, permute permute_wide_f32
+    masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32, _mm512_mask_storeu_ps, permute permute_wide_f32
 }
 
 vector! {
     F64x8(__m512d), f64, lanes 8, rows 14,
     _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd,
     _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd,
-    masked masked_wide_f64, pairs pairs_f64, transpose transpose_f64, permute permute_wide_f64
+    masked masked_wide_f64, pairs pairs_f64, transpose transpose_f64, _mm512_mask_storeu_pd, permute permute_wide_f64
 }
 
 vector! {
