@@ -39,7 +39,7 @@ pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
-pub(crate) use tile::{DEPTH, Factors, ROW, multiply};
+pub(crate) use tile::{DEPTH, Factors, OUTSIDE, Places, ROW, multiply};
 pub(crate) use transpose::transpose;
 
 /// An instruction set that this machine was found to have.
@@ -124,6 +124,21 @@ impl Level {
             })
         })
     }
+}
+
+/// Asks for memory to come to the caches, where there is an instruction for that.
+pub(crate) fn prefetch<A>(memory: &[A]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        const LINE: usize = 64;
+        for line in memory.chunks(LINE / size_of::<A>()) {
+            // SAFETY: every x86-64 has the instruction, which changes nothing that is visible.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = memory;
 }
 
 /// A register of numbers.

@@ -21,13 +21,13 @@ use rayon::prelude::*;
 use super::channelwise;
 use super::depthwise;
 use super::direct;
-use super::pack::{pack_weight, panel_block, row_block, transpose};
+use super::pack::{pack_weight, panel_block, pixels, places, row_block, transpose};
 use super::scratch::{Scratch, product, take};
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Product, Reduction};
 use crate::cpu::output::{Output, add_scalar, store, store_strided};
-use crate::cpu::simd::{Geometry, Level, MicroKernel, Place, ROW, Rows, gather};
+use crate::cpu::simd::{DEPTH, Level, MicroKernel, Place, ROW, Rows, as_acc, gather};
 use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
@@ -217,7 +217,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         tile: &Tile,
         scratch: &mut Scratch<T::Acc>,
     ) -> Result<()> {
-        let Geometry { lanes, rows } = T::Acc::geometry(self.level);
+        let lanes = T::Acc::geometry(self.level).lanes;
         let (m0, m1) = tile.channels;
         let (p0, p1) = tile.positions;
         let (height, length) = (m1 - m0, p1 - p0);
@@ -226,6 +226,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let reduction = self.reduction(stencil);
         let c = scratch.c.take(height * width)?;
         let b = scratch.b.take(reduction.block * width)?;
+        let zeros = scratch.zeros.take(DEPTH)?;
         if reduction.total == 0 {
             c.fill(T::Acc::default());
         } else {
@@ -270,14 +271,17 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             } else {
                 &packed[(block * self.roles.target_channels + m0) * ROW..]
             };
+            scratch.rows.packed(height, depth);
             let product = Product {
                 level: self.level,
-                depth,
+                places: &scratch.rows,
+                a,
+                zeros,
+                b,
+                panel: 2 * lanes * depth,
                 add: block > 0,
-                rows,
-                lanes,
             };
-            product.run(a, b, 2 * lanes * depth, c, height, vectors);
+            product.run(c, height, vectors);
         }
         self.store_planes(stencil, tile, c, width);
         Ok(())
@@ -323,15 +327,18 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         tile: &Tile,
         scratch: &mut Scratch<T::Acc>,
     ) -> Result<()> {
-        let Geometry { lanes, rows } = T::Acc::geometry(self.level);
+        let lanes = T::Acc::geometry(self.level).lanes;
         let (m0, m1) = tile.channels;
         let (p0, p1) = tile.positions;
         let (length, height) = (m1 - m0, p1 - p0);
         let vectors = length.div_ceil(lanes);
         let width = vectors * lanes;
         let reduction = self.reduction(stencil);
-        let a = scratch.a.take(height * ROW)?;
+        let source = self.source(tile);
+        let in_place = as_acc(source).filter(|_| self.reads_in_place(stencil));
         let c = scratch.c.take(height * width)?;
+        let zeros = scratch.zeros.take(DEPTH)?;
+        zeros.fill(T::Acc::default());
         if reduction.total == 0 {
             c.fill(T::Acc::default());
         }
@@ -339,14 +346,25 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let panels = self.roles.target_channels.div_ceil(2 * lanes);
         for block in 0..reduction.blocks {
             let (k0, depth) = reduction.range(block);
-            super::pack::pixels(
-                &self.roles,
-                stencil,
-                self.source(tile),
-                (p0, p1),
-                (k0, depth),
-                a,
-            );
+            let positions = (p0, p1);
+            let a = match in_place {
+                Some(source) => {
+                    places(
+                        &self.roles,
+                        stencil,
+                        positions,
+                        (k0, depth),
+                        &mut scratch.rows,
+                    );
+                    source
+                }
+                None => {
+                    let a = scratch.a.take(height * ROW)?;
+                    pixels(&self.roles, stencil, source, positions, (k0, depth), a);
+                    scratch.rows.packed(height, depth);
+                    a
+                }
+            };
             let first = m0 / (2 * lanes);
             let b = if packed.is_empty() {
                 let b = scratch.b.take(vectors.div_ceil(2) * panel)?;
@@ -359,12 +377,14 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             };
             let product = Product {
                 level: self.level,
-                depth,
+                places: &scratch.rows,
+                a,
+                zeros,
+                b,
+                panel,
                 add: block > 0,
-                rows,
-                lanes,
             };
-            product.run(a, b, panel, c, height, vectors);
+            product.run(c, height, vectors);
         }
         if self.roles.target.channel > 1 {
             let planes = scratch.b.take(length * height)?;
@@ -393,6 +413,15 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             }
         }
         Ok(())
+    }
+
+    /// Channels last: whether rows of pixels are used where they lie. Copies are better where a row
+    /// would be broken often, and where rows would lie in the same sets of the L1 cache.
+    fn reads_in_place(&self, stencil: &Stencil) -> bool {
+        const SHORT: usize = 16;
+        const SETS: usize = 4096;
+        let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
+        self.roles.source_channels >= SHORT && !step.is_multiple_of(SETS)
     }
 
     /// The order of `k`: the one in which the weights are in memory, so that packing them is

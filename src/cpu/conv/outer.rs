@@ -18,7 +18,9 @@ use super::scratch::{Buffer, Scratch};
 use super::split::{self, Sums, share};
 use super::wgrad::Job;
 use crate::cpu::output::{Output, store};
-use crate::cpu::simd::{MicroKernel, OuterProduct, Segments, as_acc, inside_range, outer_product};
+use crate::cpu::simd::{
+    MicroKernel, OuterProduct, Segments, as_acc, inside_range, outer_product, prefetch,
+};
 use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
@@ -72,6 +74,15 @@ struct View<'a, A> {
     elements: &'a [A],
     first: usize,
     pitch: usize,
+}
+
+impl<A> View<'_, A> {
+    fn prefetch(&self, positions: Range<usize>, channels: usize) {
+        for position in positions {
+            let first = (position - self.first) * self.pitch;
+            prefetch(&self.elements[first..first + channels]);
+        }
+    }
 }
 
 impl Plan {
@@ -193,7 +204,13 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
             let mut rest = &mut *sums;
             for span in &part.spans {
                 let runs = &part.runs[span.clone()];
-                let x = job.view(x, &roles.source, x_channels, job.reach(runs, block), b)?;
+                let reach = job.reach(runs, block);
+                let x = job.view(x, &roles.source, x_channels, reach.clone(), b)?;
+                if job.in_place() {
+                    // in the order of memory, which the products do not have
+                    x.prefetch(reach, x_channels.1);
+                    dy.prefetch(block.0..block.1, height);
+                }
                 for run in runs {
                     if plan.turned {
                         let (sums, after) = rest.split_at_mut(run.lanes * pitch);

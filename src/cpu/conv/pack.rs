@@ -10,7 +10,9 @@ use super::scratch::product;
 use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
 use crate::cpu::output::Output;
-use crate::cpu::simd::{self, Geometry, Level, MicroKernel, Plan, ROW, Rows, as_acc, inside_range};
+use crate::cpu::simd::{
+    self, Geometry, Level, MicroKernel, OUTSIDE, Places, Plan, ROW, Rows, as_acc, inside_range,
+};
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -384,6 +386,39 @@ pub(super) fn pixels<T: Element>(
             }
         }
         k += e1 - e0;
+    }
+}
+
+/// Channels-last: where the rows of [`pixels`] are in the source.
+pub(super) fn places(
+    roles: &Roles,
+    stencil: &Stencil,
+    (from, to): (usize, usize),
+    (k0, depth): (usize, usize),
+    rows: &mut Places,
+) {
+    let (channels, size) = (roles.source_channels, roles.source_size);
+    let strides = roles.source.spatial;
+    rows.reset(to - from);
+    let mut k = k0;
+    while k < k0 + depth {
+        let (tap, first) = (&stencil.taps[k / channels], k % channels);
+        let steps = (channels - first).min(k0 + depth - k);
+        let starts = stencil.rows(from, to).flat_map(|(j, len)| {
+            let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
+            let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
+            let plane: isize = (0..3).map(|a| at[a] * strides[a] as isize).sum();
+            let column = stencil.source(3, j[3], tap);
+            (0..len).map(move |i| {
+                let column = column + (i * stencil.pace[3]) as isize;
+                match inside && (0..size[3] as isize).contains(&column) {
+                    true => (plane + column * strides[3] as isize) as usize + first,
+                    false => OUTSIDE,
+                }
+            })
+        });
+        rows.run(steps, starts);
+        k += steps;
     }
 }
 

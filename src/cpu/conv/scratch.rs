@@ -1,6 +1,6 @@
 //! Tile-sized memory, one set a thread, kept between calls: fresh pages cost more than the work.
 
-use crate::cpu::simd::{Place, Plan, Segments};
+use crate::cpu::simd::{Place, Places, Plan, Segments};
 use crate::error::{Error, Result};
 
 /// The buffers of one thread.
@@ -13,6 +13,10 @@ pub struct Scratch<A> {
     pub(super) sums: Buffer<A>,
     pub(super) plan: Plan,
     pub(super) places: Vec<Place>,
+    /// The rows of a product.
+    pub(super) rows: Places,
+    /// Of [`DEPTH`] elements.
+    pub(super) zeros: Buffer<A>,
     pub(super) segments: Segments,
     pub(super) offsets: Vec<usize>,
 }

@@ -2,8 +2,9 @@
 //! register tiles. All of it depends on the problem and the level alone, never on the threads.
 
 use super::pack::packed_len;
+use super::split::share;
 use super::stencil::{Roles, Stencil};
-use crate::cpu::simd::{DEPTH, Factors, Geometry, Level, MicroKernel, ROW, multiply};
+use crate::cpu::simd::{DEPTH, Factors, Geometry, Level, MicroKernel, Places, multiply};
 use crate::shape::Layout;
 
 /// The reduction over `k`, in blocks of nearly equal length.
@@ -102,38 +103,36 @@ impl Grid {
 }
 
 /// A block of a product: `c (height, vectors) += a (height, depth) * b (depth, vectors)`.
-pub(super) struct Product {
+pub(super) struct Product<'a, A> {
     pub level: Level,
-    pub depth: usize,
+    /// The rows of `a`.
+    pub places: &'a Places,
+    pub a: &'a [A],
+    pub zeros: &'a [A],
+    /// Panels of two vectors (the last of one, if they are odd) that begin `panel` apart.
+    pub b: &'a [A],
+    pub panel: usize,
     pub add: bool,
-    pub rows: usize,
-    pub lanes: usize,
 }
 
-impl Product {
-    /// `a` has rows of [`ROW`], `b` panels of two vectors (the last of one, if it is odd) that
-    /// begin `panel` apart, `c` rows of `vectors * lanes`.
-    pub fn run<A: MicroKernel>(
-        &self,
-        a: &[A],
-        b: &[A],
-        panel: usize,
-        c: &mut [A],
-        height: usize,
-        vectors: usize,
-    ) {
-        let pitch = vectors * self.lanes;
+impl<A: MicroKernel> Product<'_, A> {
+    /// `c` has rows of `vectors` vectors.
+    pub fn run(&self, c: &mut [A], height: usize, vectors: usize) {
+        let Geometry { lanes, rows } = A::geometry(self.level);
+        let pitch = vectors * lanes;
         // rows in blocks of nearly equal size: a block of one row is as slow as one of four
-        let blocks = height.div_ceil(self.rows);
+        let blocks = height.div_ceil(rows);
         for block in 0..blocks {
-            let (r0, r1) = (height * block / blocks, height * (block + 1) / blocks);
+            let (r0, r1) = share(height, blocks, block);
             for first in (0..vectors).step_by(2) {
                 let factors = Factors {
-                    a: &a[r0 * ROW..],
-                    b: &b[first / 2 * panel..],
-                    c: &mut c[r0 * pitch + first * self.lanes..],
+                    places: self.places,
+                    first: r0,
+                    a: self.a,
+                    zeros: self.zeros,
+                    b: &self.b[first / 2 * self.panel..],
+                    c: &mut c[r0 * pitch + first * lanes..],
                     pitch,
-                    depth: self.depth,
                     add: self.add,
                 };
                 multiply(self.level, r1 - r0, (vectors - first).min(2), factors);

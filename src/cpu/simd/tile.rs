@@ -9,20 +9,59 @@ use super::{Level, MicroKernel, Op, Vector};
 /// Longest block of the reduction that is packed and multiplied at a time.
 pub(crate) const DEPTH: usize = 256;
 
-/// From one packed row of `a` to the next. A constant, so that a row costs the kernel an address
-/// offset and no register; not a power of two, so that rows do not share cache sets.
+/// From one packed row of `a` to the next: not a power of two, so that rows do not share cache sets.
 pub(crate) const ROW: usize = DEPTH + 16;
+
+/// The rows of `a` for one block of the reduction: they need not be next to each other, nor whole.
+#[derive(Default)]
+pub(crate) struct Places {
+    /// Steps in runs, in each of which a row is unbroken.
+    runs: Vec<usize>,
+    /// Where each row begins in `a`, for each run; [`OUTSIDE`] if it is all zeros.
+    starts: Vec<usize>,
+    rows: usize,
+    depth: usize,
+}
+
+/// The start of a row of zeros.
+pub(crate) const OUTSIDE: usize = usize::MAX;
+
+impl Places {
+    /// Forgets everything; every run has so many rows.
+    pub fn reset(&mut self, rows: usize) {
+        self.runs.clear();
+        self.starts.clear();
+        (self.rows, self.depth) = (rows, 0);
+    }
+
+    /// The next steps, at most [`DEPTH`] with those before.
+    pub fn run(&mut self, steps: usize, starts: impl Iterator<Item = usize>) {
+        self.runs.push(steps);
+        self.starts.extend(starts);
+        self.depth += steps;
+        assert!(self.depth <= DEPTH && self.starts.len() == self.runs.len() * self.rows);
+    }
+
+    /// Rows that were packed one after the other, [`ROW`] apart.
+    pub fn packed(&mut self, rows: usize, depth: usize) {
+        self.reset(rows);
+        self.run(depth, (0..rows).map(|row| row * ROW));
+    }
+}
 
 /// The operands of one register tile.
 pub(crate) struct Factors<'a, A> {
-    /// Row `i` is `a[i * ROW..][..depth]`.
+    /// `rows` of these rows from `first` on.
+    pub places: &'a Places,
+    pub first: usize,
     pub a: &'a [A],
+    /// Of [`DEPTH`] elements.
+    pub zeros: &'a [A],
     /// Step `k` is `b[k * width..][..width]`, with `width = vectors * lanes`.
     pub b: &'a [A],
     /// Row `i` is `c[i * pitch..][..width]`.
     pub c: &'a mut [A],
     pub pitch: usize,
-    pub depth: usize,
     /// Whether `c` is read before it is written.
     pub add: bool,
 }
@@ -62,21 +101,23 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
     unsafe fn run<V: Vector<Scalar = A>>(self) {
         assert!(R <= V::ROWS); // known when compiled: no code for tiles that do not fit
         let Factors {
+            places,
+            first,
             a,
+            zeros,
             b,
             c,
             pitch,
-            depth,
             add,
         } = self.0;
         let width = N * V::LANES;
-        assert!(a.len() >= (R - 1) * ROW + depth);
-        assert!(b.len() >= depth * width);
+        assert!(first + R <= places.rows && zeros.len() >= DEPTH);
+        assert!(b.len() >= places.depth * width);
         assert!(pitch >= width && c.len() >= (R - 1) * pitch + width);
-        let (mut a, mut b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
-        // SAFETY: the level is the caller's promise. Offsets into `a` stay below
-        // (R - 1) * ROW + depth, into `b` below depth * width, into `c` below
-        // (R - 1) * pitch + width, which were all just checked.
+        let (mut b, c) = (b.as_ptr(), c.as_mut_ptr());
+        // SAFETY: the level is the caller's promise. Offsets into `b` stay below depth * width,
+        // into `c` below (R - 1) * pitch + width, which were just checked; rows are checked as
+        // they begin.
         unsafe {
             let mut sums = [[V::zero(); N]; R];
             if add {
@@ -86,19 +127,28 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
                     }
                 }
             }
-            for _ in 0..depth {
-                let mut lanes = [V::zero(); N];
-                for j in 0..N {
-                    lanes[j] = V::load(b.add(j * V::LANES));
-                }
+            let starts = places.starts.chunks_exact(places.rows);
+            for (&steps, starts) in places.runs.iter().zip(starts) {
+                let starts = &starts[first..first + R];
+                let mut rows = [zeros.as_ptr(); R];
                 for i in 0..R {
-                    let factor = V::splat(*a.add(i * ROW));
-                    for j in 0..N {
-                        sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
+                    if starts[i] != OUTSIDE {
+                        rows[i] = a[starts[i]..][..steps].as_ptr();
                     }
                 }
-                a = a.add(1);
-                b = b.add(width);
+                for k in 0..steps {
+                    let mut lanes = [V::zero(); N];
+                    for j in 0..N {
+                        lanes[j] = V::load(b.add(j * V::LANES));
+                    }
+                    for i in 0..R {
+                        let factor = V::splat(*rows[i].add(k));
+                        for j in 0..N {
+                            sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
+                        }
+                    }
+                    b = b.add(width);
+                }
             }
             for i in 0..R {
                 for j in 0..N {
