@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use half::{bf16, f16};
-use ndconv::{ConvParams, ConvProblem, DType, Element, Layout, Padding, Pass, Tensor, Write, ops};
+use ndconv::{
+    ConvParams, ConvProblem, DType, Device, Element, Layout, Padding, Pass, Tensor, Write, ops,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -55,9 +57,11 @@ fn tensor<T: Element>(channels_first: &[usize], layout: Layout) -> Tensor<T> {
     let len: usize = shape.iter().product();
     let mut random = ChaCha8Rng::seed_from_u64(len as u64);
     let data = (0..len).map(|_| T::from_f64(random.random_range(-1.0..1.0)));
-    Tensor::from_vec(&shape, data.collect())
-        .expect("a shape with as many elements")
-        .with_layout(layout)
+    // in memory that the crate has chosen, as what layers hand to each other is
+    let mut tensor = Tensor::zeros(&shape, &Device::Cpu).expect("memory");
+    let data: Vec<T> = data.collect();
+    tensor.overwrite(&data).expect("as many elements");
+    tensor.with_layout(layout)
 }
 
 fn layer<T: Element, const N: usize>(criterion: &mut Criterion, name: &str, layer: &Value) {

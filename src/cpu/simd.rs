@@ -39,7 +39,7 @@ pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
-pub(crate) use tile::{DEPTH, Factors, OUTSIDE, Places, ROW, multiply};
+pub(crate) use tile::{DEPTH, Factors, Places, ROW, multiply};
 pub(crate) use transpose::transpose;
 
 /// An instruction set that this machine was found to have.

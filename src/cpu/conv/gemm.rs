@@ -48,6 +48,13 @@ pub(super) struct Job<'a, T, S = T> {
     pub layout: Layout,
 }
 
+/// Steps of the reduction that are next to each other in the source, for which it is worth
+/// beginning new rows.
+const SHORT: usize = 16;
+
+/// Bytes from one set of lines of the L1 cache to the same one.
+const SETS: usize = 4096;
+
 /// Positions that are transposed at once.
 const STRIP: usize = 64;
 
@@ -335,7 +342,12 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let width = vectors * lanes;
         let reduction = self.reduction(stencil);
         let source = self.source(tile);
-        let in_place = as_acc(source).filter(|_| self.reads_in_place(stencil));
+        // Rows of pixels are used where they lie, unless they would be broken often or share sets
+        // of the L1 cache.
+        let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
+        let short = self.roles.source_channels < SHORT;
+        let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
+        let joined = short && self.roles.groups == 1;
         let c = scratch.c.take(height * width)?;
         let zeros = scratch.zeros.take(DEPTH)?;
         zeros.fill(T::Acc::default());
@@ -346,23 +358,23 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let panels = self.roles.target_channels.div_ceil(2 * lanes);
         for block in 0..reduction.blocks {
             let (k0, depth) = reduction.range(block);
-            let positions = (p0, p1);
+            let (k, rows) = ((k0, depth), &mut scratch.rows);
             let a = match in_place {
                 Some(source) => {
-                    places(
-                        &self.roles,
-                        stencil,
-                        positions,
-                        (k0, depth),
-                        &mut scratch.rows,
-                    );
+                    places(&self.roles, stencil, (p0, p1), k, rows);
                     source
                 }
                 None => {
-                    let a = scratch.a.take(height * ROW)?;
-                    pixels(&self.roles, stencil, source, positions, (k0, depth), a);
-                    scratch.rows.packed(height, depth);
-                    a
+                    let source = (source, joined);
+                    pixels(
+                        &self.roles,
+                        stencil,
+                        source,
+                        (p0, p1),
+                        k,
+                        rows,
+                        &mut scratch.a,
+                    )?
                 }
             };
             let first = m0 / (2 * lanes);
@@ -413,15 +425,6 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             }
         }
         Ok(())
-    }
-
-    /// Channels last: whether rows of pixels are used where they lie. Copies are better where a row
-    /// would be broken often, and where rows would lie in the same sets of the L1 cache.
-    fn reads_in_place(&self, stencil: &Stencil) -> bool {
-        const SHORT: usize = 16;
-        const SETS: usize = 4096;
-        let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
-        self.roles.source_channels >= SHORT && !step.is_multiple_of(SETS)
     }
 
     /// The order of `k`: the one in which the weights are in memory, so that packing them is

@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::pack::transpose;
+use super::pack::{transpose, widen_rows};
 use super::scratch::{Buffer, Scratch};
 use super::split::{self, Sums, share};
 use super::wgrad::Job;
@@ -443,7 +443,7 @@ impl<T: Element> Job<'_, T> {
             if lo < hi {
                 let first = row.plane + (row.column + lo as isize) as usize - x.first;
                 let from = &x.elements[first * x.pitch..];
-                copy_rows(
+                widen_rows(
                     from,
                     x.pitch,
                     channels,
@@ -496,25 +496,24 @@ impl<T: Element> Job<'_, T> {
                 let size = (channels, count);
                 transpose(self.level, from, strides.channel, size, to, channels);
             }
-            Layout::ChannelsLast => copy_rows(from, strides.spatial[3], channels, to),
+            Layout::ChannelsLast => widen_rows(from, strides.spatial[3], channels, to),
         }
     }
 
     /// The rows of a block that a run's taps find inside `x` along the outer axes.
-    fn rows(&self, run: &Run, (p0, p1): (usize, usize)) -> impl Iterator<Item = Row> {
-        let (stencil, size) = (&self.stencil, self.roles.source_size);
-        let (tap, strides) = (&stencil.taps[run.taps.start], pixels(size).spatial);
-        let mut position = 0;
-        stencil.rows(p0, p1).filter_map(move |(j, len)| {
-            let first = position;
-            position += len;
-            let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
-            let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
-            inside.then(|| Row {
-                position: first,
-                len,
-                plane: (0..3).map(|a| at[a] as usize * strides[a]).sum(),
-                column: stencil.source(3, j[3], tap),
+    fn rows(&self, run: &Run, block: (usize, usize)) -> impl Iterator<Item = Row> {
+        let size = self.roles.source_size;
+        let tap = &self.stencil.taps[run.taps.start];
+        let reads = self.stencil.reads(tap, (size, pixels(size).spatial), block);
+        let mut end = 0;
+        reads.filter_map(move |read| {
+            let position = end;
+            end += read.len;
+            Some(Row {
+                position,
+                len: read.len,
+                plane: read.row?,
+                column: read.column,
             })
         })
     }
@@ -646,16 +645,6 @@ impl Part {
     /// Without those that fill up vectors.
     fn lanes(&self) -> usize {
         self.runs.iter().map(|run| run.lanes).sum()
-    }
-}
-
-/// Widens the first `width` elements of rows that are `pitch` apart.
-fn copy_rows<T: Element>(from: &[T], pitch: usize, width: usize, to: &mut [T::Acc]) {
-    if width == pitch {
-        return T::widen(&from[..to.len()], to);
-    }
-    for (from, to) in from.chunks(pitch).zip(to.chunks_exact_mut(width)) {
-        T::widen(&from[..width], to);
     }
 }
 

@@ -6,14 +6,15 @@ use num_traits::Zero;
 use rayon::prelude::*;
 
 use super::gemm::Job;
-use super::scratch::product;
-use super::stencil::{Roles, Stencil};
+use super::scratch::{Buffer, product};
+use super::stencil::{Roles, Stencil, Tap};
 use super::tiling::Reduction;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{
-    self, Geometry, Level, MicroKernel, OUTSIDE, Places, Plan, ROW, Rows, as_acc, inside_range,
+    self, Geometry, Level, MicroKernel, Places, Plan, ROW, Rows, as_acc, inside_range,
 };
 use crate::element::Element;
+use crate::error::Result;
 use crate::shape::Layout;
 
 /// Elements of a stencil's packed weights, all groups.
@@ -309,133 +310,160 @@ pub(super) fn plan(
 ) {
     plan.reset(lanes, to - from, stencil.pace[3]);
     let size = roles.source_size;
+    let source = (size, roles.source.spatial);
     for tap in &stencil.taps {
         plan.begin_tap();
         let mut lane = 0;
-        for (j, len) in stencil.rows(from, to) {
-            let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
-            let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
-            if inside {
-                let first = stencil.source(3, j[3], tap);
-                let (lo, hi) = inside_range(first, stencil.pace[3], len, size[3]);
-                if lo < hi {
-                    let plane: usize = (0..3)
-                        .map(|a| at[a] as usize * roles.source.spatial[a])
-                        .sum();
-                    let column = (first + (lo * stencil.pace[3]) as isize) as usize;
-                    plan.run(lane + lo, lane + hi, plane + column);
-                }
+        for read in stencil.reads(tap, source, (from, to)) {
+            let (lo, hi) = inside_range(read.column, stencil.pace[3], read.len, size[3]);
+            if let Some(row) = read.row
+                && lo < hi
+            {
+                let column = (read.column + (lo * stencil.pace[3]) as isize) as usize;
+                plan.run(lane + lo, lane + hi, row + column);
             }
-            lane += len;
+            lane += read.len;
         }
         plan.end_tap();
     }
 }
 
-/// Channels-last: `a[position * ROW + k]` with `k = (tap, channel)` in the block `(k0, depth)`.
-pub(super) fn pixels<T: Element>(
-    roles: &Roles,
-    stencil: &Stencil,
-    source: &[T],
-    (from, to): (usize, usize),
-    (k0, depth): (usize, usize),
-    a: &mut [T::Acc],
-) {
-    let channels = roles.source_channels;
-    let size = roles.source_size;
-    let pixel = roles.source.spatial[3] as isize;
-    let mut k = k0;
-    while k < k0 + depth {
-        let first_tap = k / channels;
-        let tap = &stencil.taps[first_tap];
-        // Taps whose pixels follow one another in memory are copied as one.
-        let taps = if roles.groups == 1 {
-            stencil.neighbours(first_tap)
-        } else {
-            1
-        };
-        // the elements `e0..e1` of those taps
-        let e0 = k % channels;
-        let e1 = (taps * channels).min(k0 + depth - first_tap * channels);
-        let mut rows = a.chunks_exact_mut(ROW);
-        for (j, len) in stencil.rows(from, to) {
-            let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
-            let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
-            let plane: isize = (0..3)
-                .map(|a| at[a] * roles.source.spatial[a] as isize)
-                .sum();
-            let mut column = stencil.source(3, j[3], tap);
-            for row in rows.by_ref().take(len) {
-                let row = &mut row[k - k0..];
-                // `e` belongs to column `column + e / channels`, which must be in `0..size`
-                let bound = |edge: isize| {
-                    let e = (edge - column) * channels as isize;
-                    e.clamp(e0 as isize, e1 as isize) as usize
-                };
-                let (lo, hi) = match inside {
-                    true => (bound(0), bound(size[3] as isize)),
-                    false => (e1, e1),
-                };
-                row[..lo - e0].fill(T::Acc::default());
-                if lo < hi {
-                    let start = (plane + column * pixel + lo as isize) as usize;
-                    widen_loosely(source, start, &mut row[lo - e0..], hi - lo);
-                }
-                row[hi - e0..e1 - e0].fill(T::Acc::default());
-                column += stencil.pace[3] as isize;
-            }
-        }
-        k += e1 - e0;
-    }
-}
-
-/// Channels-last: where the rows of [`pixels`] are in the source.
+/// Channels-last: where the rows `(position, k)` of the block `(k0, depth)` are in the source, with
+/// `k = (tap, channel)`.
 pub(super) fn places(
     roles: &Roles,
     stencil: &Stencil,
-    (from, to): (usize, usize),
-    (k0, depth): (usize, usize),
+    positions: (usize, usize),
+    block: (usize, usize),
     rows: &mut Places,
 ) {
-    let (channels, size) = (roles.source_channels, roles.source_size);
-    let strides = roles.source.spatial;
-    rows.reset(to - from);
-    let mut k = k0;
-    while k < k0 + depth {
-        let (tap, first) = (&stencil.taps[k / channels], k % channels);
-        let steps = (channels - first).min(k0 + depth - k);
-        let starts = stencil.rows(from, to).flat_map(|(j, len)| {
-            let at = [0, 1, 2].map(|a| stencil.source(a, j[a], tap));
-            let inside = (0..3).all(|a| (0..size[a] as isize).contains(&at[a]));
-            let plane: isize = (0..3).map(|a| at[a] * strides[a] as isize).sum();
-            let column = stencil.source(3, j[3], tap);
-            (0..len).map(move |i| {
-                let column = column + (i * stencil.pace[3]) as isize;
-                match inside && (0..size[3] as isize).contains(&column) {
-                    true => (plane + column * strides[3] as isize) as usize + first,
-                    false => OUTSIDE,
+    let (size, strides, pace) = (roles.source_size, roles.source.spatial, stencil.pace[3]);
+    rows.reset(positions.1 - positions.0);
+    for part in parts(roles, stencil, block, false) {
+        rows.run(part.elements.len());
+        for read in stencil.reads(part.tap, (size, strides), positions) {
+            let (lo, hi) = inside_range(read.column, pace, read.len, size[3]);
+            match read.row {
+                Some(row) if lo < hi => {
+                    let column = (read.column + (lo * pace) as isize) as usize;
+                    let first = row + column * strides[3] + part.elements.start;
+                    rows.outside(lo);
+                    rows.inside(first, pace * strides[3], hi - lo);
+                    rows.outside(read.len - hi);
                 }
-            })
-        });
-        rows.run(steps, starts);
-        k += steps;
+                _ => rows.outside(read.len),
+            }
+        }
     }
 }
 
-/// Widens `len` elements from `start`, and perhaps some more of what follows them, so that a short
-/// copy has a known length; a packed row has room for that, and is filled in order.
-#[inline(always)]
-fn widen_loosely<T: Element>(source: &[T], start: usize, to: &mut [T::Acc], len: usize) {
-    const SHORT: usize = 16;
-    if len <= SHORT
-        && let Some(source) = as_acc(source)
-        && let Some(from) = source.get(start..start + SHORT)
-        && let Some(to) = to.get_mut(..SHORT)
-    {
-        to.copy_from_slice(from);
-        return;
+/// As [`places`], in a copy of the pixels with zeros around them. Neighbouring taps share a copy if
+/// `joined`, for which pixels must be next to each other.
+pub(super) fn pixels<'a, T: Element>(
+    roles: &Roles,
+    stencil: &Stencil,
+    (source, joined): (&[T], bool),
+    positions: (usize, usize),
+    block: (usize, usize),
+    rows: &mut Places,
+    copy: &'a mut Buffer<T::Acc>,
+) -> Result<&'a [T::Acc]> {
+    let (size, strides, channels) = (
+        roles.source_size,
+        roles.source.spatial,
+        roles.source_channels,
+    );
+    // pixels of a row from the first that it reads to the last, or those that it reads, of which
+    // the part's channels are enough
+    let columns = |part: &Part, len: usize| match joined {
+        true => (len - 1) * stencil.pace[3] + part.taps,
+        false => len,
+    };
+    let step = match joined {
+        true => 1,
+        false => stencil.pace[3],
+    };
+    let width = |part: &Part| match joined {
+        true => channels,
+        false => part.elements.len(),
+    };
+    let lengths = || stencil.rows(positions.0, positions.1).map(|(_, len)| len);
+    let all = parts(roles, stencil, block, joined)
+        .map(|part| lengths().map(|len| columns(&part, len)).sum::<usize>() * width(&part));
+    let copy = copy.take(all.sum())?;
+    rows.reset(positions.1 - positions.0);
+    let mut at = 0;
+    for part in parts(roles, stencil, block, joined) {
+        rows.run(part.elements.len());
+        let width = width(&part);
+        let (skip, from) = match joined {
+            true => (part.elements.start, 0),
+            false => (0, part.elements.start),
+        };
+        for read in stencil.reads(part.tap, (size, strides), positions) {
+            let count = columns(&part, read.len);
+            rows.inside(at + skip, stencil.pace[3] / step * width, read.len);
+            let to = &mut copy[at..at + count * width];
+            at += to.len();
+            let (lo, hi) = match read.row {
+                Some(_) => inside_range(read.column, step, count, size[3]),
+                None => (0, 0),
+            };
+            to[..lo * width].fill(T::Acc::default());
+            to[hi * width..].fill(T::Acc::default());
+            let Some(row) = read.row.filter(|_| lo < hi) else {
+                continue;
+            };
+            let to = &mut to[lo * width..hi * width];
+            let column = (read.column + (lo * step) as isize) as usize;
+            let source = &source[row + column * strides[3] + from..];
+            widen_rows(source, step * strides[3], width, to);
+        }
     }
-    T::widen(&source[start..start + len], &mut to[..len]);
+    Ok(copy)
+}
+
+/// Neighbouring taps, and the part of their elements `(tap, channel)` that a block has.
+struct Part<'a> {
+    tap: &'a Tap,
+    taps: usize,
+    elements: Range<usize>,
+}
+
+/// The steps `(k0, depth)` of the reduction in parts of one tap, or of neighbours if `joined`.
+fn parts<'a>(
+    roles: &Roles,
+    stencil: &'a Stencil,
+    (k0, depth): (usize, usize),
+    joined: bool,
+) -> impl Iterator<Item = Part<'a>> {
+    let channels = roles.source_channels;
+    let mut k = k0;
+    std::iter::from_fn(move || {
+        let (tap, first) = (k / channels, k % channels);
+        let left = (k0 + depth).checked_sub(k).filter(|&left| left > 0)?;
+        let most = match joined {
+            true => stencil.neighbours(tap),
+            false => 1,
+        };
+        let end = (most * channels).min(first + left);
+        k += end - first;
+        Some(Part {
+            tap: &stencil.taps[tap],
+            taps: end.div_ceil(channels),
+            elements: first..end,
+        })
+    })
+}
+
+/// Widens the first `width` elements of rows that are `pitch` apart.
+pub(super) fn widen_rows<T: Element>(from: &[T], pitch: usize, width: usize, to: &mut [T::Acc]) {
+    if width == pitch {
+        return T::widen(&from[..to.len()], to);
+    }
+    for (from, to) in from.chunks(pitch).zip(to.chunks_exact_mut(width)) {
+        T::widen(&from[..width], to);
+    }
 }
 
 /// `to[column * pitch + row] = from[row * step + column]`

@@ -174,6 +174,26 @@ impl Stencil {
         1 + self.taps[tap..].windows(2).take_while(follows).count()
     }
 
+    /// What a tap reads for the positions `from..to`, row by row, of a source of this size.
+    pub fn reads<'a>(
+        &'a self,
+        tap: &'a Tap,
+        (size, strides): ([usize; 4], [usize; 4]),
+        (from, to): (usize, usize),
+    ) -> impl Iterator<Item = Read> + 'a {
+        self.rows(from, to).map(move |(j, len)| {
+            let outer = |a: usize| {
+                let at = usize::try_from(self.source(a, j[a], tap)).ok();
+                Some(at.filter(|&at| at < size[a])? * strides[a])
+            };
+            Read {
+                len,
+                row: (0..3).map(outer).sum(),
+                column: self.source(3, j[3], tap),
+            }
+        })
+    }
+
     /// The rows (runs along the last axis) of the positions `from..to` in row-major order:
     /// position of the first, and length.
     pub fn rows(&self, from: usize, to: usize) -> impl Iterator<Item = ([usize; 4], usize)> + '_ {
@@ -195,6 +215,15 @@ impl Stencil {
             })
         })
     }
+}
+
+/// Some positions of a row, and what a tap reads for them.
+pub(super) struct Read {
+    pub len: usize,
+    /// Where the tap's row of the source begins, if it is inside along the outer axes.
+    pub row: Option<usize>,
+    /// What the first position reads of it; the others are the pace apart.
+    pub column: isize,
 }
 
 /// The one stencil of fprop.

@@ -17,14 +17,14 @@ pub(crate) const ROW: usize = DEPTH + 16;
 pub(crate) struct Places {
     /// Steps in runs, in each of which a row is unbroken.
     runs: Vec<usize>,
-    /// Where each row begins in `a`, for each run; [`OUTSIDE`] if it is all zeros.
+    /// Where each row begins in `a`, for each run.
     starts: Vec<usize>,
     rows: usize,
     depth: usize,
 }
 
 /// The start of a row of zeros.
-pub(crate) const OUTSIDE: usize = usize::MAX;
+const OUTSIDE: usize = usize::MAX;
 
 impl Places {
     /// Forgets everything; every run has so many rows.
@@ -34,18 +34,29 @@ impl Places {
         (self.rows, self.depth) = (rows, 0);
     }
 
-    /// The next steps, at most [`DEPTH`] with those before.
-    pub fn run(&mut self, steps: usize, starts: impl Iterator<Item = usize>) {
+    /// The next steps, at most [`DEPTH`] with those before; where all rows begin follows.
+    pub fn run(&mut self, steps: usize) {
+        assert_eq!(self.starts.len(), self.runs.len() * self.rows);
         self.runs.push(steps);
-        self.starts.extend(starts);
         self.depth += steps;
-        assert!(self.depth <= DEPTH && self.starts.len() == self.runs.len() * self.rows);
+        assert!(self.depth <= DEPTH);
+    }
+
+    /// The next rows begin `step` after each other.
+    pub fn inside(&mut self, first: usize, step: usize, rows: usize) {
+        self.starts.extend((0..rows).map(|i| first + i * step));
+    }
+
+    /// The next rows are all zeros.
+    pub fn outside(&mut self, rows: usize) {
+        self.starts.resize(self.starts.len() + rows, OUTSIDE);
     }
 
     /// Rows that were packed one after the other, [`ROW`] apart.
     pub fn packed(&mut self, rows: usize, depth: usize) {
         self.reset(rows);
-        self.run(depth, (0..rows).map(|row| row * ROW));
+        self.run(depth);
+        self.inside(0, ROW, rows);
     }
 }
 
@@ -112,6 +123,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
         } = self.0;
         let width = N * V::LANES;
         assert!(first + R <= places.rows && zeros.len() >= DEPTH);
+        assert_eq!(places.starts.len(), places.runs.len() * places.rows);
         assert!(b.len() >= places.depth * width);
         assert!(pitch >= width && c.len() >= (R - 1) * pitch + width);
         let (mut b, c) = (b.as_ptr(), c.as_mut_ptr());
