@@ -338,70 +338,20 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let (m0, m1) = tile.channels;
         let (p0, p1) = tile.positions;
         let (length, height) = (m1 - m0, p1 - p0);
-        let vectors = length.div_ceil(lanes);
-        let width = vectors * lanes;
-        let reduction = self.reduction(stencil);
-        let source = self.source(tile);
-        // Rows of pixels are used where they lie, unless they would be broken often or share sets
-        // of the L1 cache.
-        let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
-        let short = self.roles.source_channels < SHORT;
-        let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
-        let joined = short && self.roles.groups == 1;
-        let c = scratch.c.take(height * width)?;
-        let zeros = scratch.zeros.take(DEPTH)?;
-        zeros.fill(T::Acc::default());
-        if reduction.total == 0 {
-            c.fill(T::Acc::default());
+        let width = length.next_multiple_of(lanes);
+        if let Some(target) = self.whole_pixels(stencil, tile, lanes) {
+            let add = self.write == Write::Accumulate;
+            return self.products_last(stencil, packed, tile, (target, add), scratch);
         }
-        let panel = 2 * lanes * reduction.block;
-        let panels = self.roles.target_channels.div_ceil(2 * lanes);
-        for block in 0..reduction.blocks {
-            let (k0, depth) = reduction.range(block);
-            let (k, rows) = ((k0, depth), &mut scratch.rows);
-            let a = match in_place {
-                Some(source) => {
-                    places(&self.roles, stencil, (p0, p1), k, rows);
-                    source
-                }
-                None => {
-                    let source = (source, joined);
-                    pixels(
-                        &self.roles,
-                        stencil,
-                        source,
-                        (p0, p1),
-                        k,
-                        rows,
-                        &mut scratch.a,
-                    )?
-                }
-            };
-            let first = m0 / (2 * lanes);
-            let b = if packed.is_empty() {
-                let b = scratch.b.take(vectors.div_ceil(2) * panel)?;
-                for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
-                    panel_block(self, stencil, reduction, (tile.group, block), i, to);
-                }
-                &*b
-            } else {
-                &packed[(block * panels + first) * panel..]
-            };
-            let product = Product {
-                level: self.level,
-                places: &scratch.rows,
-                a,
-                zeros,
-                b,
-                panel,
-                add: block > 0,
-            };
-            product.run(c, height, vectors);
-        }
+        // out of the scratch memory, for the rest of it to be lent out as well
+        let mut kept = std::mem::take(&mut scratch.c);
+        let c = kept.take(height * width)?;
+        self.products_last(stencil, packed, tile, (&mut *c, false), scratch)?;
         if self.roles.target.channel > 1 {
             let planes = scratch.b.take(length * height)?;
             transpose(self.level, c, width, (height, length), planes, height);
             self.store_planes(stencil, tile, planes, height);
+            scratch.c = kept;
             return Ok(());
         }
         let mut sums = c.chunks_exact_mut(width);
@@ -423,6 +373,94 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                     self.write,
                 );
             }
+        }
+        scratch.c = kept;
+        Ok(())
+    }
+
+    /// The target itself as memory for a tile's sums, which are written once: whole pixels that follow
+    /// one another and fill up vectors, of the sums' own type.
+    #[expect(clippy::mut_from_ref, reason = "tiles do not overlap")]
+    fn whole_pixels(&self, stencil: &Stencil, tile: &Tile, lanes: usize) -> Option<&mut [T::Acc]> {
+        let pixel = self.roles.target.spatial[3];
+        let (p0, p1) = tile.positions;
+        let suits = self.layout == Layout::ChannelsLast
+            && self.roles.target.channel == 1
+            && tile.channels == (0, pixel)
+            && pixel.is_multiple_of(lanes)
+            && stencil.step == [1; 4]
+            && stencil.count == self.roles.target_size
+            && self.reduction(stencil).blocks == 1
+            && self.bias.is_none();
+        let target = self.target.as_acc().filter(|_| suits)?;
+        // SAFETY: tiles do not overlap, and no other task has this one.
+        Some(unsafe { target.part(self.target(tile) + p0 * pixel, (p1 - p0) * pixel) })
+    }
+
+    /// `c (positions, channels) = products`, or added to.
+    fn products_last(
+        &self,
+        stencil: &Stencil,
+        packed: &[T::Acc],
+        tile: &Tile,
+        (c, add): (&mut [T::Acc], bool),
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let lanes = T::Acc::geometry(self.level).lanes;
+        let (m0, m1) = tile.channels;
+        let (p0, p1) = tile.positions;
+        let height = p1 - p0;
+        let vectors = (m1 - m0).div_ceil(lanes);
+        let reduction = self.reduction(stencil);
+        let source = self.source(tile);
+        // Rows of pixels are used where they lie, unless they would be broken often or share sets
+        // of the L1 cache.
+        let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
+        let short = self.roles.source_channels < SHORT;
+        let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
+        let joined = short && self.roles.groups == 1;
+        let Scratch {
+            a, b, rows, zeros, ..
+        } = scratch;
+        let zeros = zeros.take(DEPTH)?;
+        zeros.fill(T::Acc::default());
+        if reduction.total == 0 && !add {
+            c.fill(T::Acc::default());
+        }
+        let panel = 2 * lanes * reduction.block;
+        let panels = self.roles.target_channels.div_ceil(2 * lanes);
+        for block in 0..reduction.blocks {
+            let k = reduction.range(block);
+            let a = match in_place {
+                Some(source) => {
+                    places(&self.roles, stencil, (p0, p1), k, rows);
+                    source
+                }
+                None => {
+                    let source = (source, joined);
+                    pixels(&self.roles, stencil, source, (p0, p1), k, rows, a)?
+                }
+            };
+            let first = m0 / (2 * lanes);
+            let b = if packed.is_empty() {
+                let b = b.take(vectors.div_ceil(2) * panel)?;
+                for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
+                    panel_block(self, stencil, reduction, (tile.group, block), i, to);
+                }
+                &*b
+            } else {
+                &packed[(block * panels + first) * panel..]
+            };
+            let product = Product {
+                level: self.level,
+                places: rows,
+                a,
+                zeros,
+                b,
+                panel,
+                add: add || block > 0,
+            };
+            product.run(c, height, vectors);
         }
         Ok(())
     }
