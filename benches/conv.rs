@@ -8,6 +8,7 @@
 
 use std::hint::black_box;
 use std::io::{BufRead, Write as _};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
@@ -98,22 +99,35 @@ fn layers<T: Element>(criterion: &mut Criterion) {
 }
 
 /// A pass of a layer in one layout, results allocated by every call.
-fn call<const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Box<dyn Fn() + Sync> {
+struct Call {
+    run: Box<dyn Fn() + Sync>,
+    /// Writes the weights, as the optimiser of a training step does; what the engine keeps of them
+    /// from one call to the next is gone then.
+    step: Box<dyn Fn()>,
+}
+
+fn call<const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Call {
     let p = problem::<N>(layer);
     let [x, w, y] = [p.x_shape(), p.w_shape(), p.y_shape()].map(|s| tensor::<f32>(&s, layout));
+    let weights = w.to_vec().expect("on the CPU");
+    let w = Arc::new(RwLock::new(w));
+    let written = w.clone();
     // what a transposed layer calls its forward pass is the input gradient of the convolution
     let transposed = layer["transposed"] == true;
-    match (pass, transposed) {
+    let run: Box<dyn Fn() + Sync> = match (pass, transposed) {
         ("wgrad", _) => Box::new(move || drop(black_box(ops::wgrad(&p, &x, &y, layout)))),
         ("fprop", false) | ("dgrad", true) => {
-            Box::new(move || drop(black_box(ops::fprop(&p, &x, &w, None))))
+            Box::new(move || drop(black_box(ops::fprop(&p, &x, &w.read().unwrap(), None))))
         }
-        _ => Box::new(move || drop(black_box(ops::dgrad(&p, &y, &w, None)))),
-    }
+        _ => Box::new(move || drop(black_box(ops::dgrad(&p, &y, &w.read().unwrap(), None)))),
+    };
+    let step = Box::new(move || written.write().unwrap().overwrite(&weights).unwrap());
+    Call { run, step }
 }
 
 /// Answers requests from standard input, a JSON object a line: `{"layer": {..}}` sets the layer,
-/// `{"pass", "layout", "threads", "budget"}` times it and gives the median `seconds` of a call.
+/// `{"pass", "layout", "threads", "budget", "kept"}` times it and gives the median `seconds` of a call:
+/// with weights that stay as they are if `kept`, else written between calls.
 fn serve() -> std::io::Result<()> {
     let pool = |n| {
         ThreadPoolBuilder::new()
@@ -146,7 +160,7 @@ fn serve() -> std::io::Result<()> {
                 };
                 prepared.push((key.clone(), run));
             }
-            let (_, run) = prepared
+            let (_, call) = prepared
                 .iter()
                 .find(|(of, _)| *of == key)
                 .expect("just made");
@@ -159,7 +173,13 @@ fn serve() -> std::io::Result<()> {
                 .iter()
                 .find(|(n, _)| *n == threads)
                 .expect("just made");
-            let (seconds, repeats) = median(&|| pool.install(&**run), budget);
+            let kept = request["kept"] == true;
+            let step = || {
+                if !kept {
+                    (call.step)()
+                }
+            };
+            let (seconds, repeats) = median(&|| pool.install(&*call.run), &step, budget);
             json!({"seconds": seconds, "repeats": repeats})
         };
         println!("{answer}");
@@ -168,20 +188,21 @@ fn serve() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The median of at least two calls in a budget, after as long a time, or one call, that warms up:
-/// processors that rested are slow at first.
-fn median(run: &(dyn Fn() + Sync), budget: f64) -> (f64, usize) {
-    let begin = Instant::now();
-    run();
-    while begin.elapsed().as_secs_f64() < budget {
-        run();
-    }
-    let (mut times, begin) = (Vec::new(), Instant::now());
-    while times.len() < 2 || begin.elapsed().as_secs_f64() < budget {
-        let start = Instant::now();
-        run();
-        times.push(start.elapsed().as_secs_f64());
-    }
+/// The median of at least two calls in a budget, each after a step, which is not counted; after as
+/// long a time, or one call, that warms up: processors that rested are slow at first.
+fn median(run: &dyn Fn(), step: &dyn Fn(), budget: f64) -> (f64, usize) {
+    let timed = |least: usize| {
+        let mut times: Vec<f64> = Vec::new();
+        while times.len() < least || times.iter().sum::<f64>() < budget {
+            step();
+            let start = Instant::now();
+            run();
+            times.push(start.elapsed().as_secs_f64());
+        }
+        times
+    };
+    timed(1);
+    let mut times = timed(2);
     times.sort_by(f64::total_cmp);
     (times[times.len() / 2], times.len())
 }

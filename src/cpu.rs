@@ -17,4 +17,4 @@ mod strides;
 
 pub(crate) use strides::Strides;
 
-pub use conv::{MicroKernel, Passes};
+pub use conv::{MicroKernel, Passes, Weight};

@@ -3,8 +3,9 @@
 //! The first touch of a fresh page costs more than most operations on it, so in steady state, when
 //! the same results are made over and over, no fresh memory is asked for.
 
+use std::any::Any;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -73,6 +74,58 @@ impl<T> Pool<T> {
     }
 }
 
+/// What was made from the elements of a tensor, such as packed weights, until they are written.
+///
+/// Weights that are written after every use, as in training, would be packed for keeping in vain:
+/// what is asked for once is only remembered, and kept from the second time on.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<Vec<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    key: Vec<usize>,
+    value: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What [`Kept::look`] finds.
+pub(crate) enum Found<V> {
+    /// Nothing, nor was it asked for before.
+    New,
+    /// Nothing, but it is not the first time: it should be made and kept.
+    Wanted,
+    Value(Arc<V>),
+}
+
+impl Kept {
+    /// Things that are remembered at most; the oldest go.
+    const MOST: usize = 8;
+
+    pub fn look<V: Any + Send + Sync>(&self, key: &[usize]) -> Found<V> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = entries.iter().find(|entry| entry.key == key) else {
+            if entries.len() == Self::MOST {
+                entries.remove(0);
+            }
+            entries.push(Entry {
+                key: key.to_vec(),
+                value: None,
+            });
+            return Found::New;
+        };
+        let value = entry.value.clone().map(Arc::downcast);
+        value
+            .and_then(|value| value.ok())
+            .map_or(Found::Wanted, Found::Value)
+    }
+
+    pub fn keep<V: Any + Send + Sync>(&self, key: &[usize], value: Arc<V>) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) {
+            entry.value = Some(value);
+        }
+    }
+}
+
 /// Where the elements begin that are made here: at a cache line. Vectors of instructions that lie in
 /// two lines take twice as long to read, and channels-last rows are read in place.
 const LINE: usize = 64;
@@ -85,6 +138,8 @@ pub(crate) struct HostBuffer<T> {
     skip: usize,
     /// Gives it to the pool of `T`: a function, so that the type needs no bounds.
     back: fn(Vec<T>),
+    /// Of the elements as they are now.
+    kept: Kept,
 }
 
 impl<T: Element> HostBuffer<T> {
@@ -127,7 +182,15 @@ impl<T: Element> HostBuffer<T> {
             data,
             skip,
             back: |data| T::pool().give(data),
+            kept: Kept::default(),
         })
+    }
+}
+
+impl<T> HostBuffer<T> {
+    /// What is kept of the elements.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 }
 
@@ -147,6 +210,7 @@ impl<T: Element> From<Vec<T>> for HostBuffer<T> {
             data,
             skip: 0,
             back: |data| T::pool().give(data),
+            kept: Kept::default(),
         }
     }
 }
@@ -167,6 +231,7 @@ impl<T: Clone> Clone for HostBuffer<T> {
             data,
             skip,
             back: self.back,
+            kept: Kept::default(),
         }
     }
 }
@@ -187,6 +252,8 @@ impl<T> Deref for HostBuffer<T> {
 
 impl<T> DerefMut for HostBuffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
+        let kept = self.kept.0.get_mut();
+        kept.unwrap_or_else(PoisonError::into_inner).clear();
         &mut self.data[self.skip..]
     }
 }
@@ -212,6 +279,29 @@ mod tests {
         // too large a buffer is not taken for a small one
         let small = HostBuffer::<f64>::of_any_value(LEN / 3).unwrap();
         assert_ne!(small.as_ptr(), place);
+    }
+
+    #[test]
+    fn what_was_made_of_elements_goes_when_they_are_written() {
+        let mut buffer = HostBuffer::full(3, 1.0f32).unwrap();
+        let found = |buffer: &HostBuffer<f32>, key: &[usize]| match buffer.kept().look::<u8>(key) {
+            Found::New => None,
+            Found::Wanted => Some(0),
+            Found::Value(value) => Some(*value),
+        };
+        assert_eq!(found(&buffer, &[1, 2]), None);
+        assert_eq!(found(&buffer, &[1, 2]), Some(0));
+        buffer.kept().keep(&[1, 2], Arc::new(7u8));
+        assert_eq!(found(&buffer, &[1, 2]), Some(7));
+        assert_eq!(found(&buffer, &[1]), None);
+        assert_eq!(found(&buffer.clone(), &[1, 2]), None);
+        for other in 0..Kept::MOST {
+            found(&buffer, &[9, other]);
+        }
+        assert_eq!(found(&buffer, &[1, 2]), None);
+        buffer.kept().keep(&[1, 2], Arc::new(7u8));
+        buffer[0] = 2.0;
+        assert_eq!(found(&buffer, &[1, 2]), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
 
+use crate::cpu::Weight;
 use crate::cuda::{self, CudaDevice, DeviceBuffer};
 use crate::device::Device;
 use crate::element::Element;
@@ -271,6 +272,17 @@ impl<T: Element> Tensor<T> {
     pub(crate) fn on_cpu(&self, what: &str) -> Result<&[T]> {
         match &self.buffer {
             Buffer::Cpu(data) => Ok(data),
+            Buffer::Cuda(_) => Err(self.elsewhere(what, &Device::Cpu)),
+        }
+    }
+
+    /// As [`Tensor::on_cpu`], for weights, of which the engine may keep a packed form.
+    pub(crate) fn weight_on_cpu(&self, what: &str) -> Result<Weight<'_, T>> {
+        match &self.buffer {
+            Buffer::Cpu(data) => Ok(Weight {
+                values: data,
+                kept: Some(data.kept()),
+            }),
             Buffer::Cuda(_) => Err(self.elsewhere(what, &Device::Cpu)),
         }
     }

@@ -4,7 +4,8 @@
 Every peer is a process of its own that stays; a layer and pass is timed in rounds, each peer for a moment in every
 round, and the median over the rounds counts. The passes of a transposed layer are the layer's own: its fprop is the
 forward pass. A ratio above 1 means that this crate is faster; PyTorch is taken in the better of its two memory formats
-and so is this crate in its two layouts. f32, random data; every call allocates its result and packs the weights.
+and so is this crate in its two layouts. f32, random data; every call allocates its result and packs the weights, which
+are written between calls as in training; the peer "kept" is this crate with weights that stay as they are.
 """
 
 import argparse
@@ -43,12 +44,18 @@ class Worker:
         return json.loads(line)
 
 
+def layouts(peer, which):
+    if peer == "kept":
+        return LAYOUTS if which != "wgrad" else ()
+    return LAYOUTS if peer in ("ndconv", "torch") else LAYOUTS[:1]
+
+
 def entries(peers, passes, threads):
     """(pass, threads, peer, layout): everything that is timed of a layer."""
     for which in passes:
         for count in threads:
             for peer in peers:
-                for layout in LAYOUTS if peer in ("ndconv", "torch") else LAYOUTS[:1]:
+                for layout in layouts(peer, which):
                     yield which, count, peer, layout
 
 
@@ -62,6 +69,7 @@ def measure(layer, workers, options):
             if entry in refused:
                 continue
             request = {"pass": which, "layout": layout, "threads": threads, "budget": options.budget}
+            request["kept"] = peer == "kept"
             time.sleep(options.pause)
             answer = workers[peer].ask(request)
             if "seconds" in answer:
@@ -124,7 +132,7 @@ def report(layers, saved, options):
     threads = options.threads[0]
     print(f"{threads} threads; GFLOP/s in the two layouts; ratios above 1: ndconv is faster")
     heading = ["layer", "pass", "first", "last", "torch", "t.last", "onnxrt", "jax",
-               "ratio", "first", "last", "/onnxrt", "/jax", "scale"]
+               "ratio", "first", "last", "/onnxrt", "/jax", "scale", "kept"]
     widths = [34, 6] + [7] * (len(heading) - 2)
     line = lambda cells: print(" ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}"
                                         for i, (c, w) in enumerate(zip(cells, widths))))
@@ -146,6 +154,7 @@ def report(layers, saved, options):
                 rate(row.best("jax")), cell(row.ratio()),
                 *(cell(quotient(row.time("torch", layout), row.time("ndconv", layout))) for layout in LAYOUTS),
                 cell(row.ratio("onnxruntime")), cell(row.ratio("jax")), cell(quotient(alone, row.best("ndconv"))),
+                rate(row.best("kept")),
             ])
     listed = [row for row in rows if len(row.layer["input"]) < 4]
     low = [row for row in listed if (row.ratio() or 1) < 0.9]
@@ -170,7 +179,7 @@ def main():
     parser.add_argument("--layers", default="", help="a regular expression that names of layers must match")
     parser.add_argument("--passes", default=",".join(PASSES))
     parser.add_argument("--threads", default="2,1", help="the first is reported; 1 beside it gives the scaling")
-    parser.add_argument("--peers", default="torch,onnxruntime,jax")
+    parser.add_argument("--peers", default="kept,torch,onnxruntime,jax")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=0.05, help="seconds for each peer in a round")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds for the threads of one peer to stop "
@@ -193,7 +202,7 @@ def main():
         peers = ["ndconv"] + [p for p in options.peers.split(",") if p]
         workers = {
             peer: Worker(peer, [options.bench, "--serve"], {})
-            if peer == "ndconv"
+            if peer in ("ndconv", "kept")
             else Worker(peer, [sys.executable, str(HERE / "workers.py"), peer], REUSE)
             for peer in peers
         }

@@ -36,14 +36,29 @@ use super::simd::Level;
 use super::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
+use crate::host::Kept;
 use crate::ops::{Layouts, Write};
 use crate::problem::ConvProblem;
 use crate::shape::Layout;
 use stencil::Roles;
 
+/// The elements of a weight, and what is kept of them from one call to the next.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Weight<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) kept: Option<&'a Kept>,
+}
+
+impl<'a, T> From<&'a [T]> for Weight<'a, T> {
+    fn from(values: &'a [T]) -> Self {
+        Weight { values, kept: None }
+    }
+}
+
 /// fprop or dgrad: the problem, the layouts, source, weight and bias, the target.
 type Forward<T> =
-    fn(&ConvProblem<4>, Layouts, &[T], &[T], Option<&[T]>, &mut [T], Write) -> Result<()>;
+    fn(&ConvProblem<4>, Layouts, &[T], Weight<T>, Option<&[T]>, &mut [T], Write) -> Result<()>;
 
 /// wgrad: the problem, the layouts, `x` and `dy`, the target.
 type Backward<T> = fn(&ConvProblem<4>, Layouts, &[T], &[T], &mut [T], Write) -> Result<()>;
@@ -72,7 +87,7 @@ fn fprop<T: Element>(
     p: &ConvProblem<4>,
     layouts: Layouts,
     x: &[T],
-    w: &[T],
+    w: Weight<T>,
     bias: Option<&[T]>,
     y: &mut [T],
     write: Write,
@@ -85,7 +100,7 @@ fn dgrad<T: Element>(
     p: &ConvProblem<4>,
     layouts: Layouts,
     dy: &[T],
-    w: &[T],
+    w: Weight<T>,
     bias: Option<&[T]>,
     dx: &mut [T],
     write: Write,
@@ -109,7 +124,7 @@ fn fprop_at<T: Element>(
     level: Level,
     p: &ConvProblem<4>,
     layouts: Layouts,
-    (x, w, bias): (&[T], &[T], Option<&[T]>),
+    (x, w, bias): (&[T], Weight<T>, Option<&[T]>),
     y: &mut [T],
     write: Write,
 ) -> Result<()> {
@@ -119,7 +134,8 @@ fn fprop_at<T: Element>(
         roles: forward_roles(p, layouts),
         stencils: stencil::fprop(p, &ws),
         source: x,
-        weight: w,
+        weight: w.values,
+        kept: w.kept,
         bias,
         target: Output::new(y),
         write,
@@ -132,7 +148,7 @@ fn dgrad_at<T: Element>(
     level: Level,
     p: &ConvProblem<4>,
     layouts: Layouts,
-    (dy, w, bias): (&[T], &[T], Option<&[T]>),
+    (dy, w, bias): (&[T], Weight<T>, Option<&[T]>),
     dx: &mut [T],
     write: Write,
 ) -> Result<()> {
@@ -142,7 +158,8 @@ fn dgrad_at<T: Element>(
         roles: forward_roles(p, layouts).backward(),
         stencils: stencil::dgrad(p, &ws),
         source: dy,
-        weight: w,
+        weight: w.values,
+        kept: w.kept,
         bias,
         target: Output::new(dx),
         write,

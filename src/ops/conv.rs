@@ -78,7 +78,7 @@ fn fprop_to<T: Element, const N: usize>(
     let layouts = layouts(x, w);
     match x.device() {
         Device::Cpu => {
-            let (x, w, bias) = (x.on_cpu("x")?, w.on_cpu("w")?, bias_on_cpu(bias)?);
+            let (x, w, bias) = (x.on_cpu("x")?, w.weight_on_cpu("w")?, bias_on_cpu(bias)?);
             (T::passes().fprop)(&p.lift(), layouts, x, w, bias, y.on_cpu_mut("y")?, write)
         }
         Device::Cuda(device) => {
@@ -164,7 +164,7 @@ fn dgrad_to<T: Element, const N: usize>(
     let layouts = layouts(dy, w);
     match dy.device() {
         Device::Cpu => {
-            let (dy, w, bias) = (dy.on_cpu("dy")?, w.on_cpu("w")?, bias_on_cpu(bias)?);
+            let (dy, w, bias) = (dy.on_cpu("dy")?, w.weight_on_cpu("w")?, bias_on_cpu(bias)?);
             (T::passes().dgrad)(&p.lift(), layouts, dy, w, bias, dx.on_cpu_mut("dx")?, write)
         }
         Device::Cuda(device) => {

@@ -80,3 +80,38 @@ fn the_same_bits(#[values(Layout::ChannelsFirst, Layout::ChannelsLast)] layout: 
         check::<bf16>(case, layout);
     }
 }
+
+/// The engine keeps packed weights from the second call on, until they are written.
+#[rstest]
+fn kept_weights_are_those_of_the_tensor(
+    #[values(Layout::ChannelsFirst, Layout::ChannelsLast)] layout: Layout,
+    #[values(1, 3)] batch: usize,
+) {
+    let case = conv((40, 72), &[7, 9], &[3, 3])
+        .batch(batch)
+        .pads(&[(1, 1), (1, 1)]);
+    let p = case.problem::<2>();
+    let mut random = Random(3);
+    let mut draw = |shape: &[usize]| -> Tensor<f32> {
+        tensor(shape, layout, &random.reals::<f32>(elements(shape)))
+    };
+    let (x, mut w, dy) = (draw(&p.x_shape()), draw(&p.w_shape()), draw(&p.y_shape()));
+    let both = |w: &Tensor<f32>| {
+        let (y, dx) = (ops::fprop(&p, &x, w, None), ops::dgrad(&p, &dy, w, None));
+        [y, dx].map(|t| t.unwrap().to_vec().unwrap())
+    };
+    let first = both(&w);
+    for _ in 0..3 {
+        assert!(both(&w) == first);
+    }
+    let doubled: Vec<f32> = w.to_vec().unwrap().iter().map(|v| 2.0 * v).collect();
+    let copy = w.clone();
+    w.overwrite(&doubled).unwrap();
+    let second = first
+        .clone()
+        .map(|t| t.iter().map(|v| 2.0 * v).collect::<Vec<f32>>());
+    for _ in 0..3 {
+        assert!(both(&w) == second);
+        assert!(both(&copy) == first);
+    }
+}

@@ -16,6 +16,8 @@
 //! and writes, channels-first operands are therefore computed the other way: the source is
 //! transposed first, the result tile by tile.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::channelwise;
@@ -31,6 +33,7 @@ use crate::cpu::simd::{DEPTH, Level, MicroKernel, Place, ROW, Rows, as_acc, gath
 use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
+use crate::host::{Found, HostBuffer, Kept};
 use crate::ops::Write;
 use crate::shape::Layout;
 
@@ -41,6 +44,7 @@ pub(super) struct Job<'a, T, S = T> {
     pub stencils: Vec<Stencil>,
     pub source: &'a [S],
     pub weight: &'a [T],
+    pub kept: Option<&'a Kept>,
     pub bias: Option<&'a [T]>,
     pub target: Output<'a, T>,
     pub write: Write,
@@ -54,6 +58,9 @@ const SHORT: usize = 16;
 
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;
+
+/// Elements of transposed images, of which there are as many at a time as fit.
+const TURNED: usize = 1 << 20;
 
 /// Positions that are transposed at once.
 const STRIP: usize = 64;
@@ -89,7 +96,9 @@ impl<T: Element> Job<'_, T> {
     fn turns(&self) -> bool {
         let roles = &self.roles;
         let (source, target) = (roles.source_channels, roles.target_channels);
-        if self.layout == Layout::ChannelsLast || source < 32 || target < 32 {
+        let image = product(&[roles.groups, source, product(&roles.source_size)]);
+        let few = source < 32 || target < 32;
+        if self.layout == Layout::ChannelsLast || few || image > TURNED {
             return false;
         }
         let lanes = T::Acc::geometry(self.level).lanes;
@@ -113,36 +122,48 @@ impl<T: Element> Job<'_, T> {
         let roles = &self.roles;
         let channels = roles.groups * roles.source_channels;
         let pixels = product(&roles.source_size);
+        let image = product(&[pixels, channels]);
+        let images = (TURNED / image.max(1)).clamp(1, roles.batch.max(1));
         // Taken out of its cell for the call: a thread that waits may start another call.
-        let mut kept = T::Acc::turned().take();
-        let turned = take(&mut kept, product(&[roles.batch, pixels, channels]))?;
-        let images = self.source.par_chunks(roles.source.outer.max(1));
-        let to = turned.par_chunks_mut((pixels * channels).max(1));
-        images.zip(to).for_each(|(image, to)| {
-            let strips = to.par_chunks_mut((STRIP * channels).max(1));
-            let strips = strips.with_min_len((1 << 13) / channels.max(1) / STRIP + 1);
-            strips.enumerate().for_each(|(strip, to)| {
-                let (from, count) = (&image[strip * STRIP..], to.len() / channels);
-                transpose(self.level, from, pixels, (channels, count), to, channels);
-            });
+        let mut lent = T::Acc::turned().take();
+        let turned = take(&mut lent, product(&[images, image]))?;
+        let done = (0..roles.batch).step_by(images).try_for_each(|first| {
+            let batch = images.min(roles.batch - first);
+            let source = &self.source[first * roles.source.outer..];
+            let turned = &mut turned[..batch * image];
+            let to = turned.par_chunks_mut(image.max(1));
+            source
+                .par_chunks(roles.source.outer.max(1))
+                .zip(to)
+                .for_each(|(image, to)| {
+                    let strips = to.par_chunks_mut((STRIP * channels).max(1));
+                    let strips = strips.with_min_len((1 << 13) / channels.max(1) / STRIP + 1);
+                    strips.enumerate().for_each(|(strip, to)| {
+                        let (from, count) = (&image[strip * STRIP..], to.len() / channels);
+                        transpose(self.level, from, pixels, (channels, count), to, channels);
+                    });
+                });
+            let target = (first * roles.target.outer, batch * roles.target.outer);
+            Job {
+                level: self.level,
+                roles: Roles {
+                    batch,
+                    source: Strides::new(Layout::ChannelsLast, channels, roles.source_size),
+                    ..*roles
+                },
+                stencils: self.stencils.clone(),
+                source: &*turned,
+                weight: self.weight,
+                kept: self.kept,
+                bias: self.bias,
+                // SAFETY: nobody else has these images of the target.
+                target: Output::new(unsafe { self.target.part(target.0, target.1) }),
+                write: self.write,
+                layout: Layout::ChannelsLast,
+            }
+            .multiply()
         });
-        let roles = Roles {
-            source: Strides::new(Layout::ChannelsLast, channels, roles.source_size),
-            ..*roles
-        };
-        let done = Job {
-            level: self.level,
-            roles,
-            stencils: self.stencils,
-            source: &*turned,
-            weight: self.weight,
-            bias: self.bias,
-            target: self.target,
-            write: self.write,
-            layout: Layout::ChannelsLast,
-        }
-        .multiply();
-        T::Acc::turned().replace(kept);
+        T::Acc::turned().replace(lent);
         done
     }
 }
@@ -151,24 +172,42 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     fn multiply(self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;
+        let key = self.kept.map(|kept| (kept, self.packing()));
+        let found = match &key {
+            Some((kept, key)) => kept.look::<HostBuffer<T::Acc>>(key),
+            None => Found::New,
+        };
+        let again = !matches!(found, Found::New);
         let (mut tasks, mut length) = (0, 0usize);
         let mut grids = Vec::with_capacity(self.stencils.len());
         for stencil in &self.stencils {
-            let mut grid = Grid::new(roles, stencil, self.layout, geometry);
+            let mut grid = Grid::new(roles, stencil, self.layout, geometry, again);
             (grid.packed, grid.first) = (length, tasks);
             tasks += roles.batch * roles.groups * grid.channel_tiles * grid.position_tiles;
             length = length.saturating_add(grid.packed_len);
             grids.push(grid);
         }
         // Taken out of its cell for the call: a thread that waits may start another call.
-        let mut kept = T::Acc::packed().take();
-        let packed = take(&mut kept, length)?;
-        for (stencil, grid) in self.stencils.iter().zip(&grids) {
-            let reduction = self.reduction(stencil);
-            let to = &mut packed[grid.packed..][..grid.packed_len];
-            pack_weight(&self, stencil, reduction, geometry, to);
-        }
-        let packed = &*packed;
+        let mut lent = T::Acc::packed().take();
+        let held;
+        let packed: &[T::Acc] = match (found, &key) {
+            (Found::Value(value), _) => {
+                held = value;
+                &held
+            }
+            (Found::Wanted, Some((kept, key))) => {
+                let mut packed = HostBuffer::of_any_value(length)?;
+                self.pack(&grids, &mut packed);
+                held = Arc::new(packed);
+                kept.keep(key, held.clone());
+                &held
+            }
+            _ => {
+                let packed = take(&mut lent, length)?;
+                self.pack(&grids, packed);
+                packed
+            }
+        };
         let done = (0..tasks)
             .into_par_iter()
             .with_max_len(1)
@@ -183,8 +222,38 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                     Layout::ChannelsLast => self.tile_last(stencil, packed, &tile, scratch),
                 })
             });
-        T::Acc::packed().replace(kept);
+        T::Acc::packed().replace(lent);
         done
+    }
+
+    /// Packs the weights of all stencils.
+    fn pack(&self, grids: &[Grid], packed: &mut [T::Acc]) {
+        let geometry = T::Acc::geometry(self.level);
+        for (stencil, grid) in self.stencils.iter().zip(grids) {
+            let to = &mut packed[grid.packed..][..grid.packed_len];
+            pack_weight(self, stencil, self.reduction(stencil), geometry, to);
+        }
+    }
+
+    /// Everything that the packed form of the weights depends on, beside themselves.
+    fn packing(&self) -> Vec<usize> {
+        let roles = &self.roles;
+        let mut key = vec![
+            T::Acc::geometry(self.level).lanes,
+            usize::from(self.layout == Layout::ChannelsLast),
+            roles.groups,
+            roles.source_channels,
+            roles.target_channels,
+            roles.weight_group,
+            roles.weight_target,
+            roles.weight_source,
+            usize::from(roles.taps_contiguous),
+        ];
+        for stencil in &self.stencils {
+            key.push(stencil.taps.len());
+            key.extend(stencil.taps.iter().map(|tap| tap.weight));
+        }
+        key
     }
 
     fn reduction(&self, stencil: &Stencil) -> Reduction {

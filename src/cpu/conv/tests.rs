@@ -86,7 +86,7 @@ fn check<T: Element>(p: &ConvProblem<4>, level: Level, layouts: Layouts, rng: &m
         level,
         p,
         layouts,
-        (&bad_x, &w, None),
+        (&bad_x, w[..].into(), None),
         &mut got,
         Write::Overwrite,
     )
@@ -109,7 +109,7 @@ fn check<T: Element>(p: &ConvProblem<4>, level: Level, layouts: Layouts, rng: &m
         level,
         p,
         layouts,
-        (&bad_dy, &w, None),
+        (&bad_dy, w[..].into(), None),
         &mut got,
         Write::Overwrite,
     )
@@ -166,14 +166,14 @@ fn check_values<T: Element>(
 
     let mut got = old(ny, rng);
     let mut expected = got.clone();
-    let operands = (x, w, bias_of(p.out_channels()));
+    let operands = (x, w.into(), bias_of(p.out_channels()));
     fprop_at(level, p, layouts, operands, &mut got, write).unwrap();
     naive::fprop(p, layouts, x, w, operands.2, &mut expected, write);
     assert!(got == expected, "fprop {context}");
 
     let mut got = old(nx, rng);
     let mut expected = got.clone();
-    let operands = (dy, w, bias_of(p.in_channels()));
+    let operands = (dy, w.into(), bias_of(p.in_channels()));
     dgrad_at(level, p, layouts, operands, &mut got, write).unwrap();
     naive::dgrad(p, layouts, dy, w, operands.2, &mut expected, write);
     assert!(got == expected, "dgrad {context}");
@@ -299,8 +299,16 @@ fn bits_do_not_depend_on_threads() {
                 pool.build().unwrap().install(|| {
                     let (mut dx, mut dw, mut y) = (x.clone(), w.clone(), dy.clone());
                     let (level, write) = (Level::best(), Write::Overwrite);
-                    fprop_at(level, &p, layouts, (&x, &w, None), &mut y, write).unwrap();
-                    dgrad_at(level, &p, layouts, (&dy, &w, None), &mut dx, write).unwrap();
+                    fprop_at(level, &p, layouts, (&x, w[..].into(), None), &mut y, write).unwrap();
+                    dgrad_at(
+                        level,
+                        &p,
+                        layouts,
+                        (&dy, w[..].into(), None),
+                        &mut dx,
+                        write,
+                    )
+                    .unwrap();
                     wgrad_at(level, &p, layouts, (&x, &dy), &mut dw, write).unwrap();
                     [y, dx, dw].map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
                 })

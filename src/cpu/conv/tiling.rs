@@ -54,7 +54,14 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub fn new(roles: &Roles, stencil: &Stencil, layout: Layout, geometry: Geometry) -> Self {
+    /// `again` says that the weights are to be packed for later calls, too.
+    pub fn new(
+        roles: &Roles,
+        stencil: &Stencil,
+        layout: Layout,
+        geometry: Geometry,
+        again: bool,
+    ) -> Self {
         let wide = 2 * geometry.lanes;
         // the unit, the largest and the smallest tile along positions and channels
         let reduction = Reduction::new(roles.source_channels * stencil.taps.len());
@@ -83,7 +90,8 @@ impl Grid {
                 break;
             }
         }
-        let packed_len = if roles.batch.saturating_mul(position_tiles) <= FEW_USES {
+        let few = roles.batch.saturating_mul(position_tiles) <= FEW_USES;
+        let packed_len = if few && !again {
             0
         } else {
             packed_len(roles, reduction, layout, geometry)
