@@ -28,5 +28,6 @@ pub use dense::{
 pub use layout::{JaxSpec, WeightKind, WeightLayout};
 pub use matrix::conv_matrix;
 pub use rearrangement::Rearrangement;
+pub(crate) use rearrangement::{Boxes, Part};
 pub use sliding::make_convolutional;
 pub use zero_stuffing::{ZeroStuffed, swap_weight};

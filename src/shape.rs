@@ -80,11 +80,13 @@ impl FromStr for Layout {
 
 /// The number of elements of a shape, if its bytes (at 8 an element) can be addressed.
 pub(crate) fn check_elements(what: &str, shape: &[usize]) -> Result<usize> {
-    shape
+    // strides are products of some of the sizes, also where another one is 0
+    let most = shape
         .iter()
-        .try_fold(1usize, |p, &s| p.checked_mul(s))
+        .try_fold(1usize, |p, &s| p.checked_mul(s.max(1)))
         .filter(|&p| p <= isize::MAX as usize / 8)
-        .ok_or_else(|| too_large(what, shape))
+        .ok_or_else(|| too_large(what, shape))?;
+    Ok(if shape.contains(&0) { 0 } else { most })
 }
 
 pub(crate) fn too_large(what: &str, shape: &[usize]) -> Error {

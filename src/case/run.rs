@@ -16,6 +16,9 @@ use crate::remap::WeightLayout;
 use crate::shape::Layout;
 use crate::tensor::Tensor;
 
+/// What a tensor of a case may be called: a misspelt `dw` would go unchecked.
+const NAMES: [&str; 8] = ["x", "w", "bias", "dy", "y", "dx", "dw", "dbias"];
+
 /// A case in the type that it is computed in.
 pub(super) struct Case<'a, T> {
     path: &'a Path,
@@ -40,6 +43,11 @@ pub(super) struct Results {
 impl<'a, T: Element> Case<'a, T> {
     /// Reads the tensors and makes the layer; computes nothing yet.
     pub fn load(path: &'a Path, file: &'a TensorFile<'a>, device: &Device) -> Result<Self> {
+        if let Some(other) = file.names().find(|name| !NAMES.contains(name)) {
+            let names = NAMES.join(", ");
+            let reason = format!("there is a tensor {other}, which is none of {names}");
+            return Err(Error::format(path, reason));
+        }
         let metadata = Metadata::new(path, file);
         let layout: Layout = metadata.named("layout", "channels_first or channels_last")?;
         let weight_layout: WeightLayout =

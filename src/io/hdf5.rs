@@ -273,6 +273,7 @@ impl Walk<'_> {
                 self.sizes,
                 index,
                 &shape,
+                object.most,
                 dtype.bits() / 8,
                 object.filters,
                 object.fill,

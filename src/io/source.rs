@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -22,8 +22,47 @@ pub(crate) struct Source {
 
 #[derive(Clone, Debug)]
 enum Bytes {
-    File(Arc<Mutex<File>>),
+    File(Arc<Positioned>),
     Memory(Arc<Vec<u8>>),
+}
+
+/// A file that several threads read at places of their own.
+#[derive(Debug)]
+struct Positioned {
+    file: File,
+    /// Where a place and a read are two calls.
+    #[cfg(not(unix))]
+    turn: std::sync::Mutex<()>,
+}
+
+impl Positioned {
+    fn read_at(&self, bytes: &mut [u8], begin: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::FileExt::read_at(&self.file, bytes, begin)
+        }
+        #[cfg(not(unix))]
+        {
+            let _turn = self.turn.lock();
+            (&self.file).seek(SeekFrom::Start(begin))?;
+            (&self.file).read(bytes)
+        }
+    }
+
+    fn read_exact_at(&self, mut bytes: &mut [u8], mut begin: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.read_at(bytes, begin) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    bytes = &mut bytes[count..];
+                    begin += count as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a reader may allocate whatever a file's length.
@@ -44,7 +83,11 @@ impl Source {
         }
         Ok(Source {
             path: Arc::new(path.to_owned()),
-            bytes: Bytes::File(Arc::new(Mutex::new(file))),
+            bytes: Bytes::File(Arc::new(Positioned {
+                file,
+                #[cfg(not(unix))]
+                turn: Default::default(),
+            })),
             start: 0,
             len: metadata.len(),
             honest: metadata.len(),
@@ -141,10 +184,7 @@ impl Source {
                 Ok(())
             }
             Bytes::File(file) => {
-                let read = self.locked(file).and_then(|mut file| {
-                    file.seek(SeekFrom::Start(begin))?;
-                    file.read_exact(bytes)
-                });
+                let read = file.read_exact_at(bytes, begin);
                 read.map_err(|e| match e.kind() {
                     io::ErrorKind::UnexpectedEof => {
                         self.error(format!("{what}: the file became shorter"))
@@ -153,11 +193,6 @@ impl Source {
                 })
             }
         }
-    }
-
-    fn locked<'a>(&self, file: &'a Mutex<File>) -> io::Result<MutexGuard<'a, File>> {
-        file.lock()
-            .map_err(|_| io::Error::other("another thread failed while reading"))
     }
 
     /// Everything, by `std::io`.
@@ -201,11 +236,7 @@ impl Read for SourceReader {
                 buffer[..count].copy_from_slice(&all[start..start + count]);
                 count
             }
-            Bytes::File(file) => {
-                let mut file = source.locked(file)?;
-                file.seek(SeekFrom::Start(start))?;
-                file.read(&mut buffer[..count])?
-            }
+            Bytes::File(file) => file.read_at(&mut buffer[..count], start)?,
         };
         self.position += count as u64;
         Ok(count)

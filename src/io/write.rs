@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use zip::write::{SimpleFileOptions, ZipWriter};
 
+use super::archive::{Archive, StoredTensor};
 use super::kinds::{Format, StoredType};
 use super::npy;
 use crate::error::{Error, Result};
+use crate::remap::Rearrangement;
 use crate::shape::check_elements;
 
 /// A tensor that is going to be written.
@@ -201,6 +203,70 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes a tensor of another file as the next tensor, in the order of `plan`; `progress` is
+    /// told every number of bytes that was written.
+    ///
+    /// It takes a few tens of megabytes of memory where the other file has the tensor in row-major
+    /// order. In an npz file that holds for fewer plans: see [`Archive::copy_rearranged`].
+    ///
+    /// # Errors
+    /// As [`Archive::copy_rearranged`] and [`Writer::tensor`].
+    ///
+    /// ```
+    /// use ndconv::{io::{Archive, Entry, Writer, write_npy}, remap::Rearrangement};
+    /// let path = std::env::temp_dir().join(format!("ndconv-doc-{}.npy", std::process::id()));
+    /// write_npy(&path, &ndarray::arr2(&[[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]]).into_dyn())?;
+    /// let archive = Archive::open(&path)?;
+    /// let tensor = &archive.tensors()[0];
+    /// let plan = Rearrangement::new(&[2, 3])?.permute(&[1, 0])?;
+    /// let entry = Entry { name: "t".into(), shape: plan.shape(), dtype: tensor.dtype() };
+    /// let transposed = path.with_extension("safetensors");
+    /// let mut writer = Writer::create(&transposed, vec![entry], &Default::default())?;
+    /// writer.rearranged(&archive, tensor, &plan, |_bytes| {})?;
+    /// writer.finish()?;
+    /// let read = Archive::open(&transposed)?.tensor::<f32>("t")?;
+    /// assert_eq!(read.to_vec()?, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    /// # std::fs::remove_file(path).ok();
+    /// # std::fs::remove_file(transposed).ok();
+    /// # Ok::<(), ndconv::Error>(())
+    /// ```
+    pub fn rearranged(
+        &mut self,
+        archive: &Archive,
+        tensor: &StoredTensor,
+        plan: &Rearrangement,
+        mut progress: impl FnMut(usize) + Send,
+    ) -> Result<()> {
+        let fits = |entry: &Entry| {
+            let bytes = tensor.dtype().bytes(plan.shape().iter().product());
+            bytes.is_some_and(|bytes| entry.bytes().is_ok_and(|b| b == bytes as u64))
+        };
+        let scattered = !plan.is_reshape() && self.entries.as_slice().first().is_some_and(fits);
+        if let Target::Plain(file) = &mut self.target
+            && scattered
+        {
+            let io = |e| Error::io(&self.path, e);
+            file.flush().map_err(io)?;
+            let begin = file.stream_position().map_err(io)?;
+            let written = archive.scatter_rearranged(tensor, plan, |place, bytes| {
+                let file = file.get_mut();
+                let there = file.seek(SeekFrom::Start(begin + place));
+                there.and_then(|_| file.write_all(bytes)).map_err(io)?;
+                progress(bytes.len());
+                Ok(())
+            })?;
+            if written {
+                let bytes = self.entries.next().map_or(Ok(0), |entry| entry.bytes())?;
+                file.seek(SeekFrom::Start(begin + bytes)).map_err(io)?;
+                return Ok(());
+            }
+        }
+        self.tensor(|target| {
+            let mut target = Reported { target, progress };
+            Ok(archive.copy_rearranged(tensor, plan, &mut target)?)
+        })
+    }
+
     /// Puts the file in its place.
     ///
     /// # Errors
@@ -220,6 +286,24 @@ impl Writer {
         };
         let file = file.into_inner().map_err(|e| io(e.into_error()))?;
         super::persist(file, &self.path).map_err(io)
+    }
+}
+
+/// A stream that reports what it takes.
+struct Reported<'a, F> {
+    target: &'a mut dyn Write,
+    progress: F,
+}
+
+impl<F: FnMut(usize)> Write for Reported<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.target.write(bytes)?;
+        (self.progress)(count);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.flush()
     }
 }
 

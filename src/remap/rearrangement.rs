@@ -1,5 +1,6 @@
 //! A change of an array's axes as a value: which element of the source stands where.
 
+mod boxes;
 mod gather;
 
 use std::ops::Range;
@@ -8,6 +9,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::error::{Error, Result};
 use crate::shape::check_elements;
+pub(crate) use boxes::{Boxes, Part};
 
 /// A stretch of memory positions, `stride` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,49 +198,6 @@ impl Rearrangement {
             _ => false,
         };
         elements == 0 || (plain && self.offset == 0 && elements == self.reach)
-    }
-
-    /// The smallest number of elements such that every so many of the result come from as many at
-    /// the same place of the source: a rearrangement that leaves the first axis alone can be done
-    /// a part at a time.
-    pub fn block(&self) -> usize {
-        let moves = self.coalesced();
-        let elements: usize = moves.iter().map(|p| p.size).product();
-        match moves.split_first() {
-            Some((first, rest)) if elements == self.reach => {
-                let block: usize = rest.iter().map(|p| p.size).product();
-                let alone = first.stride == block as isize && self.offset < block;
-                if alone { block } else { elements }
-            }
-            _ => elements,
-        }
-    }
-
-    /// This rearrangement of `blocks` of its [`Rearrangement::block`]s.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for more blocks than there are.
-    pub fn of_blocks(&self, blocks: usize) -> Result<Self> {
-        let block = self.block();
-        let there = self.reach.checked_div(block).unwrap_or(0);
-        if blocks > there {
-            return Err(Error::argument(
-                "blocks",
-                format!("at most {there}"),
-                blocks,
-            ));
-        }
-        let mut moves = self.coalesced();
-        if there > 1 {
-            moves[0].size = blocks;
-        }
-        let reach = block * blocks;
-        Ok(Rearrangement {
-            axes: moves.into_iter().map(|p| vec![p]).collect(),
-            offset: self.offset,
-            source: vec![reach],
-            reach,
-        })
     }
 
     /// The array rearranged.

@@ -167,6 +167,33 @@ def hdf5_links():
             few.create_dataset("long" * 30 + str(i), data=np.float32(i))
 
 
+def hdf5_growing():
+    """Chunks of datasets that may grow: every index of newer files, in shapes smaller than the largest."""
+    import h5py
+
+    kinds = {
+        "fixed": ((6, 4), (2, 3), (12, 9), {}),
+        "one_way": ((20, 6), (8, 4), (None, 9), {}),
+        "one_way_filtered": ((20, 6), (8, 4), (None, 6), {"compression": "gzip", "shuffle": True}),
+        "second_way": ((6, 20), (4, 8), (9, None), {}),
+        "one_way_far": ((260,), (1,), (None,), {}),  # past the blocks that the first block knows
+        "both_ways": ((20, 6), (8, 4), (None, None), {}),
+        "both_ways_filtered": ((20, 6), (8, 4), (None, None), {"compression": "gzip"}),
+        "both_ways_far": ((10, 9), (1, 1), (None, None), {}),  # an index of two levels
+    }
+    with h5py.File(HERE / "growing_latest.h5", "w", libver="latest", meta_block_size=512) as file:
+        for name, (shape, chunks, maxshape, filters) in kinds.items():
+            kind = "<f4" if len(shape) > 1 and max(chunks) > 1 else "<f2"
+            file.create_dataset(name, data=ramp(shape).astype(kind), chunks=chunks, maxshape=maxshape, **filters)
+        file.create_dataset("unwritten", (3, 2), "<f4", chunks=(2, 2), maxshape=(None, 2))
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_chunk((2, 3))
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        space = h5py.h5s.create_simple((6, 4), (12, 9))
+        dataset = h5py.h5d.create(file.id, b"implicit", h5py.h5t.IEEE_F32LE, space, early)
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, ramp((6, 4)).astype("<f4"))
+
+
 def onnx_files():
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -210,5 +237,6 @@ if __name__ == "__main__":
     torch_files()
     hdf5_files()
     hdf5_links()
+    hdf5_growing()
     onnx_files()
     keras_files()

@@ -108,6 +108,86 @@ fn malformed_files_are_named_and_the_others_run() {
     );
 }
 
+type Array<'a> = (&'a str, &'a [usize], &'a [f32]);
+
+/// A convolution's case that passes, less the arrays of the names in `without`, and with `other`.
+fn changed_case(path: &Path, without: &[&str], other: &[Array]) {
+    let good: [Array; 8] = [
+        ("x", &[1, 1, 3], &[1.0, 2.0, 3.0]),
+        ("w", &[1, 1, 2], &[10.0, 1.0]),
+        ("bias", &[1], &[0.5]),
+        ("dy", &[1, 1, 2], &[1.0, 2.0]),
+        ("y", &[1, 1, 2], &[12.5, 23.5]),
+        ("dx", &[1, 1, 3], &[10.0, 21.0, 2.0]),
+        ("dw", &[1, 1, 2], &[5.0, 8.0]),
+        ("dbias", &[1], &[3.0]),
+    ];
+    let replaced = |name: &str| without.contains(&name) || other.iter().any(|o| o.0 == name);
+    let mut arrays = other.to_vec();
+    arrays.extend(good.into_iter().filter(|a| !replaced(a.0)));
+    write(path, &[("op", "\"conv\"")], &arrays);
+}
+
+fn array<'a>(name: &'a str, shape: &'a [usize], values: &'a [f32]) -> Array<'a> {
+    (name, shape, values)
+}
+
+#[rstest]
+#[case::no_input(&["x"], &[], "there is no tensor x")]
+#[case::no_weight(&["w"], &[], "there is no tensor w")]
+#[case::nothing_expected(&["y", "dx", "dw", "dbias"], &[], "none of y, dx, dw, dbias")]
+#[case::no_output_gradient(&["dy"], &[], "dx is expected, but there is no tensor dy")]
+#[case::no_bias(&["bias"], &[], "dbias is expected, but the layer has no such gradient")]
+#[case::misspelt(&["dbias"], &[array("dbais", &[1], &[4.0])], "a tensor dbais")]
+#[case::extra(&[], &[array("running_mean", &[1], &[0.0])], "a tensor running_mean")]
+#[case::output_of_another_shape(
+    &[], &[array("y", &[1, 1, 3], &[12.5, 23.5, 0.0])], "y has shape [1, 1, 3], but the layer gives [1, 1, 2]"
+)]
+#[case::output_of_another_rank(
+    &[], &[array("y", &[1, 2], &[12.5, 23.5])], "y has shape [1, 2], but the layer gives [1, 1, 2]"
+)]
+#[case::gradient_of_another_shape(
+    &[], &[array("dw", &[2, 1, 1], &[5.0, 8.0])], "dw has shape [2, 1, 1], but the layer gives [1, 1, 2]"
+)]
+#[case::output_gradient_of_another_shape(
+    &[], &[array("dy", &[1, 1, 1], &[1.0])], "dy has shape [1, 1, 1], but the layer gives [1, 1, 2]"
+)]
+#[case::bias_of_another_shape(&[], &[array("bias", &[2], &[0.5, 0.5])], "bias")]
+#[case::weight_of_another_rank(&[], &[array("w", &[1, 1, 2, 1], &[10.0, 1.0])], "weight")]
+fn a_case_whose_arrays_do_not_fit_is_unreadable(
+    #[case] without: &[&str],
+    #[case] other: &[Array],
+    #[case] says: &str,
+) {
+    let folder = scratch();
+    let file = folder.path().join("case.safetensors");
+    changed_case(&file, &[], &[]);
+    let path = file.to_string_lossy();
+    assert_eq!(
+        ndconv(&["check", &path]).code,
+        Some(0),
+        "it passes as it is"
+    );
+    changed_case(&file, without, other);
+    let run = ndconv(&["check", &path, "tests/cases"]);
+    assert_eq!(run.code, Some(2), "{}", run.out);
+    assert_eq!(
+        run.last_line(),
+        "2 passed, 0 failed, 0 skipped",
+        "the others run"
+    );
+    assert_eq!(run.err.lines().count(), 1, "{}", run.err);
+    assert!(
+        run.err.contains(says) && run.err.contains(&*path),
+        "{}",
+        run.err
+    );
+    let json = ndconv(&["check", "--json", &path]).json();
+    assert_eq!(json["cases"][0]["status"], "unreadable");
+    let reason = json["cases"][0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains(says), "{reason}");
+}
+
 #[test]
 fn patterns_types_and_tolerances() {
     let folder = scratch();

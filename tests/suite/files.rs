@@ -254,6 +254,25 @@ fn hdf5_groups_of_many_links() {
 }
 
 #[test]
+fn hdf5_datasets_that_may_grow() {
+    let archive = open("growing_latest.h5");
+    for (name, shape) in [
+        ("fixed", [6, 4]),
+        ("implicit", [6, 4]),
+        ("one_way", [20, 6]),
+        ("one_way_filtered", [20, 6]),
+        ("second_way", [6, 20]),
+        ("both_ways", [20, 6]),
+        ("both_ways_filtered", [20, 6]),
+    ] {
+        assert_ramp(&archive, name, "f32", &shape);
+    }
+    assert_ramp(&archive, "one_way_far", "f16", &[260]);
+    assert_ramp(&archive, "both_ways_far", "f16", &[10, 9]);
+    assert_eq!(values(&archive, "unwritten"), [0.0; 6]);
+}
+
+#[test]
 fn complex_arrays_do_not_hide_the_others() {
     let archive = open("complex.npz");
     assert_ramp(&archive, "plain", "f64", &[3]);

@@ -78,6 +78,22 @@ fn described(descr: &str, shape: &str) -> String {
 }
 
 #[test]
+fn empty_arrays_whose_strides_overflow() {
+    let long = "4294967296, 4294967296, 4294967296";
+    for shape in [
+        format!("(0, {long})"),
+        format!("({long}, 0)"),
+        format!("(7, {long}, 0, 2)"),
+    ] {
+        for order in ["True", "False"] {
+            let header = described("'<f4'", &shape).replace("False", order);
+            let opened = Archive::from_bytes("x.npy", npy(&header, 0));
+            assert!(matches!(opened, Err(Error::TooLarge { .. })), "{opened:?}");
+        }
+    }
+}
+
+#[test]
 fn npy_with_wrong_headers() {
     let name = "bad.npy";
     refused(
@@ -295,7 +311,7 @@ fn files_of_no_known_format() {
     ));
 }
 
-const SAMPLES: [&str; 15] = [
+const SAMPLES: [&str; 16] = [
     "c_order.npy",
     "fortran.npy",
     "plain.npz",
@@ -311,6 +327,7 @@ const SAMPLES: [&str; 15] = [
     "links_latest.h5",
     "model.onnx",
     "external.onnx",
+    "growing_latest.h5",
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! Standard output, and what may be written to it: text, tables, JSON.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, StdoutLock, Write};
 
 use serde_json::Value;
@@ -31,6 +32,13 @@ impl Tone {
     }
 }
 
+/// Whether to write escape sequences, by what standard output is and the environment says.
+fn coloured(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let no_color = variable("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let dumb = variable("TERM").is_some_and(|v| v == "dumb");
+    terminal && !no_color && !dumb
+}
+
 /// Standard output, coloured if it is a terminal and `NO_COLOR` is not set.
 ///
 /// With `--json` a subcommand writes one JSON document here and nothing else: an object with
@@ -44,10 +52,8 @@ pub struct Output {
 impl Output {
     pub fn to_stdout() -> Self {
         let stdout = io::stdout().lock();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
         Output {
-            colour: stdout.is_terminal() && !no_color && !dumb,
+            colour: coloured(stdout.is_terminal(), |name| std::env::var_os(name)),
             stdout,
         }
     }
@@ -102,4 +108,43 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         c => c.to_string(),
     };
     Cow::Owned(text.chars().map(escape).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_turns_colours_off() {
+        let set = |name: &'static str, value: &'static str| {
+            move |asked: &str| (asked == name).then(|| value.into())
+        };
+        assert!(coloured(true, |_| None));
+        assert!(
+            coloured(true, set("NO_COLOR", "")),
+            "as no-color.org has it"
+        );
+        assert!(coloured(true, set("TERM", "xterm")));
+        for (terminal, name, value) in [
+            (true, "NO_COLOR", "1"),
+            (true, "NO_COLOR", "0"),
+            (true, "TERM", "dumb"),
+            (false, "TERM", "xterm"),
+        ] {
+            let colour = coloured(terminal, set(name, value));
+            assert!(!colour, "{name}={value}");
+            let output = Output {
+                stdout: io::stdout().lock(),
+                colour,
+            };
+            for tone in [Tone::Plain, Tone::Good, Tone::Bad, Tone::Heading] {
+                assert_eq!(output.paint(tone, "12 passed"), "12 passed");
+            }
+        }
+        let output = Output {
+            stdout: io::stdout().lock(),
+            colour: true,
+        };
+        assert_eq!(output.paint(Tone::Good, "ok"), "\x1b[32mok\x1b[0m");
+    }
 }

@@ -119,17 +119,18 @@ impl Args {
         let total = archive.tensors().iter().map(|t| t.bytes() as u64).sum();
         let mut progress = Progress::new(total);
         for tensor in archive.tensors() {
-            let change = changes.get(tensor.name());
-            writer.tensor(|target| {
-                let mut target = Metered {
-                    target,
-                    progress: &mut progress,
-                };
-                match change {
-                    Some(change) => Ok(change.write(&archive, tensor, &mut target)?),
-                    None => Ok(archive.copy(tensor, &mut target)?),
+            match changes.get(tensor.name()) {
+                Some(change) => {
+                    writer.rearranged(&archive, tensor, change.plan(), |n| progress.add(n))?;
                 }
-            })?;
+                None => writer.tensor(|target| {
+                    let mut target = Metered {
+                        target,
+                        progress: &mut progress,
+                    };
+                    Ok(archive.copy(tensor, &mut target)?)
+                })?,
+            }
         }
         writer.finish()?;
         drop(progress);

@@ -1,5 +1,5 @@
 //! Links of a large group of newer HDF5 files: a B-tree of names (version 2) whose records say where
-//! in a fractal heap each link lies.
+//! in a fractal heap each link lies. Chunks are found by such trees as well.
 
 use super::super::source::{Cursor, Source};
 use super::header::link;
@@ -16,10 +16,10 @@ pub(super) struct DenseLinks {
 impl DenseLinks {
     pub fn read(self, source: &Source, sizes: Sizes) -> Result<Vec<(String, u64)>> {
         let heap = Heap::read(source, sizes, self.heap)?;
-        let tree = Tree::read(source, sizes, self.names)?;
+        let tree = Tree::read(source, sizes, self.names, "HDF5 link index", &[5])?;
         let (mut links, mut room) = (Vec::new(), source.len());
         for id in tree.records()? {
-            let object = heap.object(&id)?;
+            let object = heap.object(id.get(4..).unwrap_or_default())?; // behind the name's hash
             let left = room.checked_sub(object.len() as u64);
             room = left.ok_or_else(|| source.error("HDF5 links longer than the file"))?;
             let mut body = Cursor::new(source, &object, self.heap, "HDF5 link in a heap");
@@ -34,10 +34,12 @@ fn width(most: u64) -> usize {
     most.max(1).ilog2() as usize / 8 + 1
 }
 
-/// A version 2 B-tree of link names: every record is a hash and a heap's object.
-struct Tree<'a> {
+/// A version 2 B-tree: of link names, whose records are a hash and a heap's object, or of chunks.
+pub(super) struct Tree<'a> {
     source: &'a Source,
     sizes: Sizes,
+    what: &'static str,
+    pub kind: u8,
     node: u64,
     record: usize,
     depth: usize,
@@ -46,19 +48,29 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn read(source: &'a Source, sizes: Sizes, address: u64) -> Result<Self> {
+    /// A tree of one of these kinds.
+    pub fn read(
+        source: &'a Source,
+        sizes: Sizes,
+        address: u64,
+        what: &'static str,
+        kinds: &[u8],
+    ) -> Result<Self> {
         let length = 16 + sizes.offset + 2;
-        let bytes = source.read(address, length as u64, "HDF5 link index")?;
-        let mut cursor = Cursor::new(source, &bytes, address, "HDF5 link index");
+        let bytes = source.read(address, length as u64, what)?;
+        let mut cursor = Cursor::new(source, &bytes, address, what);
         if cursor.take(5)? != b"BTHD\0" {
             return Err(cursor.error("no BTHD signature"));
         }
-        if cursor.u8()? != 5 {
-            return Err(cursor.error("an index of other things than link names"));
+        let kind = cursor.u8()?;
+        if !kinds.contains(&kind) {
+            return Err(cursor.error("an index of other things"));
         }
         let tree = Tree {
             source,
             sizes,
+            what,
+            kind,
             node: cursor.number(4)?,
             record: cursor.size(2)?,
             depth: cursor.size(2)?,
@@ -68,15 +80,15 @@ impl<'a> Tree<'a> {
             },
             in_root: cursor.size(2)?,
         };
-        let odd = !(5..=64).contains(&tree.record) || tree.node < 10 + tree.record as u64;
+        let odd = !(5..=512).contains(&tree.record) || tree.node < 10 + tree.record as u64;
         if odd || tree.depth > DEEPEST {
             return Err(cursor.error("records of an odd size, or too many levels"));
         }
         Ok(tree)
     }
 
-    /// The objects of all records.
-    fn records(&self) -> Result<Vec<Vec<u8>>> {
+    /// All records.
+    pub fn records(&self) -> Result<Vec<Vec<u8>>> {
         let mut ids = Vec::new();
         if self.root != UNDEFINED {
             let mut steps = self.source.len() / 16;
@@ -125,19 +137,15 @@ impl<'a> Tree<'a> {
             0
         };
         let length = 6 + count * self.record + (count + 1) * pointer;
-        let what = "HDF5 link index";
+        let what = self.what;
         if length as u64 > self.node {
             let reason = format!("{what} at byte {address}: more records than a node holds");
             return Err(self.source.error(reason));
         }
         let bytes = self.source.read(address, length as u64, what)?;
         let mut cursor = Cursor::new(self.source, &bytes, address, what);
-        let signature: &[u8] = if level > 0 {
-            b"BTIN\0\x05"
-        } else {
-            b"BTLF\0\x05"
-        };
-        if cursor.take(6)? != signature {
+        let signature: &[u8] = if level > 0 { b"BTIN\0" } else { b"BTLF\0" };
+        if cursor.take(5)? != signature || cursor.u8()? != self.kind {
             return Err(cursor.error("no signature of a node"));
         }
         for _ in 0..count {
@@ -145,8 +153,7 @@ impl<'a> Tree<'a> {
                 return Err(cursor.error("the index refers to itself"));
             }
             *steps -= 1;
-            cursor.skip(4)?; // the name's hash
-            ids.push(cursor.take(self.record - 4)?.to_vec());
+            ids.push(cursor.take(self.record)?.to_vec());
         }
         if level == 0 {
             return Ok(());

@@ -21,6 +21,8 @@ pub(super) enum Layout {
 #[derive(Debug, Default)]
 pub(super) struct Object {
     pub shape: Option<Vec<usize>>,
+    /// What each size may grow to; `None` without an end.
+    pub most: Vec<Option<u64>>,
     /// The elements and whether they are big-endian; `None` for what is not a number.
     pub dtype: Option<(StoredType, bool)>,
     pub layout: Option<Layout>,
@@ -112,7 +114,7 @@ impl Object {
 
     fn message(&mut self, kind: u64, body: &mut Cursor, sizes: Sizes) -> Result<()> {
         match kind {
-            0x01 => self.shape = dataspace(body, sizes)?,
+            0x01 => (self.shape, self.most) = dataspace(body, sizes)?,
             0x02 => {
                 let flags = {
                     body.skip(1)?;
@@ -175,19 +177,30 @@ impl Object {
     }
 }
 
-fn dataspace(body: &mut Cursor, sizes: Sizes) -> Result<Option<Vec<usize>>> {
+/// The sizes and what they may grow to.
+type Dataspace = (Option<Vec<usize>>, Vec<Option<u64>>);
+
+fn dataspace(body: &mut Cursor, sizes: Sizes) -> Result<Dataspace> {
     let (version, rank) = (body.u8()?, body.size(1)?);
-    body.skip(1)?;
+    let grows = body.u8()? & 1 != 0;
     match version {
         1 => body.skip(5)?,
-        2 if body.u8()? == 2 => return Ok(None),
+        2 if body.u8()? == 2 => return Ok((None, Vec::new())),
         2 => {}
         _ => return Err(body.error(format!("a dataspace of version {version}"))),
     }
-    (0..rank)
+    let shape: Vec<usize> = (0..rank)
         .map(|_| body.size(sizes.length))
-        .collect::<Result<_>>()
-        .map(Some)
+        .collect::<Result<_>>()?;
+    let endless = u64::MAX >> (64 - 8 * sizes.length);
+    let most = shape.iter().map(|&size| match grows {
+        true => body
+            .number(sizes.length)
+            .map(|n| (n != endless).then_some(n)),
+        false => Ok(Some(size as u64)),
+    });
+    let most = most.collect::<Result<_>>()?;
+    Ok((Some(shape), most))
 }
 
 fn fill_value(body: &mut Cursor) -> Result<Vec<u8>> {
@@ -292,6 +305,14 @@ fn new_index(body: &mut Cursor, sizes: Sizes) -> Result<Index> {
         3 => {
             body.skip(1)?;
             Ok(Index::Array(sizes.address(body)?, chunk))
+        }
+        4 => {
+            body.skip(5)?;
+            Ok(Index::Growing(sizes.address(body)?, chunk))
+        }
+        5 => {
+            body.skip(6)?;
+            Ok(Index::Records(sizes.address(body)?, chunk))
         }
         kind => {
             let reason = "not read: write the file with libver='earliest', as Keras does";

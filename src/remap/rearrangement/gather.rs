@@ -84,38 +84,6 @@ impl Rearrangement {
         unit.map_or(1, |unit| most / unit * unit).max(1)
     }
 
-    /// Rows and columns of a source whose columns are the result's first axis: `(rows, columns)` in
-    /// row-major order, of which some columns make a part of the result.
-    pub(crate) fn columns(&self) -> Option<(usize, usize)> {
-        let moves = self.coalesced();
-        let (first, rest) = moves.split_first()?;
-        let columns = first.size;
-        let rows: usize = rest.iter().map(|p| p.size).product();
-        let whole = |p: &Piece| p.stride % columns as isize == 0 && p.stride != 0;
-        let apart =
-            first.stride == 1 && rest.iter().all(whole) && self.offset.is_multiple_of(columns);
-        (apart && rows > 1 && rows * columns == self.reach).then_some((rows, columns))
-    }
-
-    /// This rearrangement of `count` of its [`Rearrangement::columns`].
-    pub(crate) fn of_columns(&self, count: usize) -> Self {
-        let mut moves = self.coalesced();
-        let columns = moves.first().map_or(1, |first| first.size);
-        for (i, piece) in moves.iter_mut().enumerate() {
-            match i {
-                0 => piece.size = count,
-                _ => piece.stride = piece.stride / columns as isize * count as isize,
-            }
-        }
-        let reach = self.reach / columns * count;
-        Rearrangement {
-            axes: moves.into_iter().map(|p| vec![p]).collect(),
-            offset: self.offset / columns * count,
-            source: vec![reach],
-            reach,
-        }
-    }
-
     fn gather_words<const W: usize>(&self, source: &[u8], range: Range<usize>, target: &mut [u8]) {
         let (source, _) = source.as_chunks::<W>();
         let (target, _) = target.as_chunks_mut::<W>();

@@ -1,7 +1,5 @@
 //! What becomes of a weight.
 
-use std::io::Write;
-
 use ndconv::io::{Archive, StoredTensor};
 use ndconv::remap::{self, Rearrangement, WeightKind, WeightLayout};
 use ndconv::{Error, Layout, Result};
@@ -115,14 +113,9 @@ impl Changed {
         self.plan.shape()
     }
 
-    /// Writes the elements in their new order.
-    pub fn write(
-        &self,
-        archive: &Archive,
-        tensor: &StoredTensor,
-        target: &mut dyn Write,
-    ) -> Result<()> {
-        archive.copy_rearranged(tensor, &self.plan, target)
+    /// Where its elements go.
+    pub fn plan(&self) -> &Rearrangement {
+        &self.plan
     }
 }
 
