@@ -200,7 +200,7 @@ fn padded<T>(len: usize) -> usize {
 }
 
 /// The elements of a buffer before its first cache line begins.
-fn skip<T>(data: &Vec<T>) -> usize {
+fn skip<T>(data: &[T]) -> usize {
     data.as_ptr().align_offset(LINE).min(LINE / size_of::<T>())
 }
 

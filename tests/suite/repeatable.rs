@@ -89,7 +89,8 @@ fn kept_weights_are_those_of_the_tensor(
 ) {
     let case = conv((40, 72), &[7, 9], &[3, 3])
         .batch(batch)
-        .pads(&[(1, 1), (1, 1)]);
+        .padding(&[(1, 1), (1, 1)])
+        .build();
     let p = case.problem::<2>();
     let mut random = Random(3);
     let mut draw = |shape: &[usize]| -> Tensor<f32> {

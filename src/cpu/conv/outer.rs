@@ -120,7 +120,7 @@ impl Plan {
         let length = BLOCK / (height + each * read);
         let length = length.clamp(POSITIONS.start, POSITIONS.end);
         let positions = stencil.positions();
-        let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles));
+        let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles.max(1)));
         Plan {
             tiles: target_tiles,
             parts,
@@ -277,7 +277,8 @@ impl<T: Element> Job<'_, T> {
         let (roles, taps) = (&self.roles, self.stencil.taps.len());
         let count = channels.len();
         let alone = roles.groups == 1 && count == roles.source_channels;
-        let joined = count % (2 * lanes) > 0 && (alone || !self.in_place());
+        let full = count.is_multiple_of(2 * lanes);
+        let joined = !full && (alone || !self.in_place());
         let mut parts: Vec<Part> = Vec::new();
         let mut tap = 0;
         while tap < taps {
@@ -316,7 +317,7 @@ impl<T: Element> Job<'_, T> {
     /// Runs that read from nearby, together.
     fn spans(&self, runs: &[Run], channels: usize) -> Vec<Range<usize>> {
         if self.in_place() {
-            return vec![0..runs.len()];
+            return std::iter::once(0..runs.len()).collect();
         }
         let pixels = pixels(self.roles.source_size);
         let offset = |tap: usize| -> isize {
@@ -326,7 +327,7 @@ impl<T: Element> Job<'_, T> {
         let (mut spans, mut begin) = (Vec::new(), 0);
         for (i, run) in runs.iter().enumerate() {
             let reach = offset(run.taps.end - 1) - offset(runs[begin].taps.start);
-            if reach as usize * channels > HALO && i > begin {
+            if reach.unsigned_abs().saturating_mul(channels) > HALO && i > begin {
                 spans.push(begin..i);
                 begin = i;
             }
@@ -596,8 +597,10 @@ impl<T: Element> Job<'_, T> {
         let (all, first) = (self.roles.source_channels, part.channels.start);
         let (channels, taps) = (part.channels.len(), self.stencil.taps.len());
         let (from, count) = (part.runs[0].taps.start, part.lanes() / channels);
-        // SAFETY, of every part: no other task has this tile.
-        let to = |at: usize, len: usize| unsafe { target.part(at, len) };
+        let to = |at: usize, len: usize| {
+            // SAFETY: no other task has this tile.
+            unsafe { target.part(at, len) }
+        };
         match self.layouts.weight {
             Layout::ChannelsLast if channels == all => {
                 store(sums, to(at + from * all, sums.len()), write);
