@@ -259,6 +259,15 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([9, 40, 3, 11], [72, 40, 3, 3], 1, 1),
         conv([4, 80, 3, 11], [96, 40, 3, 3], 1, 2),
         conv([4, 64, 12, 9], [64, 64, 4, 4], 2, 1),
+        // wgrad in several tiles of target channels, of source channels, of taps
+        conv([1, 70, 3, 5], [150, 70, 3, 3], 1, 1),
+        conv([1, 33, 7, 8], [128, 33, 9, 9], 1, 1),
+        // taps too far apart to share a copy of the source
+        conv([1, 12, 58, 100], [9, 12, 60, 1], 1, 1),
+        // blocks of the reduction that end between the channels of a tap
+        conv([1, 15, 9, 9], [40, 15, 5, 5], 1, 1),
+        // rows of pixels in the same sets of the cache
+        conv([1, 1024, 2, 4], [17, 1024, 1, 3], 1, 1),
         // long enough for transforms
         conv([1, 1, 2, 2600], [1, 1, 1, 700], 1, 1),
         conv([1, 2, 1, 2400], [2, 2, 1, 600], 1, 1),
