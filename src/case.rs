@@ -5,7 +5,7 @@
 //! `padding`, `padding_mode`, `output_padding`, `output_shape`, `groups`, `kernel_size`,
 //! `count_include_pad`, `ceil_mode`), each value as JSON text; a missing key takes its default.
 //! The tensors `x`, `w`, `bias`, `dy` go in; `y`, `dx`, `dw`, `dbias` are expected, and those that
-//! are present are checked.
+//! are present are checked. A tensor of any other name is an error.
 //!
 //! [`check`] runs one file, [`check_all`] a folder; [`cases!`](crate::cases) makes `#[test]`s of a
 //! folder, [`record`] writes what a run gives into a file as its expected tensors. From a shell:
