@@ -1,8 +1,8 @@
 //! The three contractions of a convolution on the CPU.
 //!
 //! `fprop` and `dgrad` are [`stencil`]s computed as implicit matrix products ([`gemm`]), `wgrad` is
-//! a product whose reduction runs over images and positions ([`wgrad`]), and convolutions of one
-//! channel a group have kernels without a reduction over channels ([`depthwise`]).
+//! a sum of outer products over images and positions ([`outer`]), and convolutions of one channel a
+//! group have kernels without a reduction over channels ([`depthwise`], [`channelwise`]).
 //!
 //! Every result element is a fixed sequence of operations: neither the number of threads nor the
 //! order in which they finish can change a bit.

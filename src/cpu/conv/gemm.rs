@@ -7,14 +7,15 @@
 //! channels last    (positions, target channels) = (positions, k) * (k, target channels)
 //! ```
 //!
-//! The matrix with positions is never stored: every task packs the part that its tile needs, one
-//! block of the reduction at a time. The weights are packed once a call, or by every tile if
-//! those are few.
+//! The matrix with positions is never stored. Channels last, its rows are pixels where they lie;
+//! channels first, every task packs the part that its tile needs, one block of the reduction at a
+//! time. The weights are packed once a call, or by every tile if those are few, or kept from one
+//! call to the next while they are not written.
 //!
-//! Copies of pixels are longer than those of rows of a plane, and channels fill vectors better than
-//! the positions of a small image. Where the product is much work for every element that it reads
-//! and writes, channels-first operands are therefore computed the other way: the source is
-//! transposed first, the result tile by tile.
+//! Pixels need no copies, and channels fill vectors better than the positions of a small image.
+//! Where the product is much work for every element that it reads and writes, channels-first
+//! operands are therefore computed the other way: the source is transposed first, some images at a
+//! time, the result tile by tile.
 
 use std::sync::Arc;
 
@@ -113,8 +114,8 @@ impl<T: Element> Job<'_, T> {
             pixels(roles.source_size) * source as f64 + pixels(roles.target_size) * target as f64;
         let taps: usize = self.stencils.iter().map(|s| s.taps.len()).sum();
         let weights = (taps * source * target) as f64 / roles.batch.max(1) as f64;
-        // Estimates: products of long copies take 0.8 of the time of others (nearly what both forms
-        // of 3x3 layers take), moving an element or packing a weight the other way that of 40.
+        // Estimates: products of pixels take 0.8 of the time of others (nearly what both forms of
+        // 3x3 layers take), moving an element or packing a weight the other way that of 40.
         0.8 * last + 40.0 * (moved + weights) < first
     }
 
