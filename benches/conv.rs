@@ -1,5 +1,6 @@
 //! Every pass over the layer list in `benches/layers`, as elements (floating-point operations) a
-//! second.
+//! second, into results that stay, with weights that are not written in between: the engine packs
+//! them once, as in inference.
 //!
 //! `cargo bench --bench conv -- 'fprop/channels_first/r50'` picks by name. `RAYON_NUM_THREADS` sets the
 //! threads, `NDCONV_CPU_LEVEL` the instruction set, and `NDCONV_BENCH_DTYPE` (`f32`) the element.

@@ -100,6 +100,7 @@ impl Kept {
     /// Things that are remembered at most; the oldest go.
     const MOST: usize = 8;
 
+    /// What there is under a key, which is remembered if it is new.
     pub fn look<V: Any + Send + Sync>(&self, key: &[usize]) -> Found<V> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = entries.iter().find(|entry| entry.key == key) else {
@@ -114,10 +115,11 @@ impl Kept {
         };
         let value = entry.value.clone().map(Arc::downcast);
         value
-            .and_then(|value| value.ok())
+            .and_then(Result::ok)
             .map_or(Found::Wanted, Found::Value)
     }
 
+    /// Keeps a value under a key that was asked for, unless the elements were written since.
     pub fn keep<V: Any + Send + Sync>(&self, key: &[usize], value: Arc<V>) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) {

@@ -17,6 +17,7 @@ mod lines;
 mod naive;
 mod outer;
 mod pack;
+mod pixels;
 mod ring;
 mod scratch;
 mod spectral;

@@ -10,6 +10,22 @@ use std::thread::LocalKey;
 
 use super::conv::Scratch;
 
+/// Runs `$kernel::<scalar, rows, vectors>` for a register tile of at most 14 rows of 1 or 2 vectors.
+macro_rules! register_tiles {
+    ($scalar:ident, $level:expr, $kernel:ident, ($rows:expr, $vectors:expr), $operands:expr) => {
+        register_tiles!(@sizes $scalar, $level, $kernel, ($rows, $vectors), $operands;
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    (@sizes $scalar:ident, $level:expr, $kernel:ident, ($rows:expr, $vectors:expr), $operands:expr;
+        $($count:literal)*) => {
+        match ($vectors, $rows) {
+            $((1, $count) => $scalar::dispatch($level, $kernel::<$scalar, $count, 1>($operands)),)*
+            $((2, $count) => $scalar::dispatch($level, $kernel::<$scalar, $count, 2>($operands)),)*
+            (vectors, rows) => unreachable!("{rows} rows of {vectors} vectors"),
+        }
+    };
+}
+
 mod channelwise;
 mod direct;
 mod fir;

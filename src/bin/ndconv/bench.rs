@@ -27,7 +27,8 @@ use crate::table::{Align, Cell, Table};
 ///
 /// Passes are those of the layer: forward, dgrad (the gradient in its input), wgrad (in its
 /// weight). Time is the median of the repeats; GFLOP/s counts a multiplication and an addition
-/// apart, and padding as work; GB/s counts operands and result once each. The ceilings are measured
+/// apart, and padding as work; GB/s counts operands and result once each. Weights stay as they are
+/// between repeats, as in inference, so that the CPU packs them once. The ceilings are measured
 /// first: the rate of copying memory, and that of a matrix product.
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::gemm::Job;
 use super::scratch::{Scratch, product, take};
-use super::split::{self, Sums, share};
+use super::split::{self, PIECES, Sums, share};
 use super::stencil::{Roles, Stencil};
 use super::wgrad;
 use crate::cpu::output::{Output, store_strided};
@@ -31,8 +31,6 @@ const VECTORS: usize = 4;
 const TASKS: usize = 32;
 /// ...while they have more products than this, in vectors.
 const SMALLEST: usize = 1 << 11;
-/// Tiles can be tiny; they are handed out in so many pieces.
-const PIECES: usize = 64;
 
 /// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
 const PERMUTED: usize = 8;
@@ -139,6 +137,28 @@ fn reaches(stencil: &Stencil) -> Vec<Reach> {
         reaches.push(Reach { offset, run });
     }
     reaches
+}
+
+/// A row whose runs were chosen, of `count` channels of the source.
+fn channel_row_of<'a, A>(
+    roles: &Roles,
+    stencil: &Stencil,
+    channels: &'a Channels,
+    count: usize,
+    source: &'a [A],
+    runs: &'a mut [Run],
+) -> ChannelRow<'a, A> {
+    ChannelRow {
+        runs,
+        source,
+        pixel: roles.source.spatial[3],
+        size: roles.source_size[3],
+        pace: stencil.pace[3],
+        width: stencil.count[3],
+        channels: count,
+        taps: stencil.taps.len(),
+        group: channels.group(),
+    }
 }
 
 /// Rows of a stencil counted over the outer axes.
@@ -301,17 +321,7 @@ fn tile<T: Element>(
     for row in part * grid.rows..rows(stencil).min((part + 1) * grid.rows) {
         let j = unravel(row * stencil.count[3], stencil.count);
         runs(roles, stencil, &grid.reaches, j, row_runs);
-        let row = ChannelRow {
-            runs: row_runs,
-            source,
-            pixel: roles.source.spatial[3],
-            size: roles.source_size[3],
-            pace: stencil.pace[3],
-            width: stencil.count[3],
-            channels: count,
-            taps,
-            group: channels.group(),
-        };
+        let row = channel_row_of(roles, stencil, channels, count, source, row_runs);
         let target = ChannelTarget {
             output,
             at: image * roles.target.outer + first + roles.target.at(stencil.target(j)),
@@ -381,7 +391,6 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
     ) -> Result<()> {
         let (job, plan) = (self.job, &self.plan);
         let (roles, stencil) = (&job.roles, &job.stencil);
-        let taps = stencil.taps.len();
         let (first, count) = plan.channels.of_block(block);
         let mut row_runs = Vec::with_capacity(plan.reaches.len());
         for chunk in chunks.0..chunks.1 {
@@ -396,17 +405,7 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             for row in r0..r1 {
                 let j = unravel(row * stencil.count[3], stencil.count);
                 runs(roles, stencil, &plan.reaches, j, &mut row_runs);
-                let row = ChannelRow {
-                    runs: &mut row_runs,
-                    source: x,
-                    pixel: roles.source.spatial[3],
-                    size: roles.source_size[3],
-                    pace: stencil.pace[3],
-                    width: stencil.count[3],
-                    channels: count,
-                    taps,
-                    group: plan.channels.group(),
-                };
+                let row = channel_row_of(roles, stencil, &plan.channels, count, x, &mut row_runs);
                 let dy = &dy[roles.target.at(j)..];
                 channel_gradient(job.level, row, (dy, roles.target.spatial[3]), sums);
             }

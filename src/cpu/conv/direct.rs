@@ -12,7 +12,7 @@ use super::gemm::Job;
 use super::lines::lines;
 use super::ring::{Ring, segments};
 use super::scratch::{Scratch, product, take};
-use super::split::share;
+use super::split::{PIECES, TASKS, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::output::{add_scalar, store, store_strided};
 use crate::cpu::simd::{self, Direct, Geometry, HEIGHTS, Lines, MicroKernel, as_acc};
@@ -26,10 +26,6 @@ const TILE: usize = 4096;
 const LONGEST: usize = 1024;
 /// Steps of the reduction between loads and stores of the sums.
 const CHUNK: usize = 32;
-/// Tiles are made smaller until there are this many tasks.
-const TASKS: usize = 16;
-/// Tiles can be tiny; they are handed out in so many pieces.
-const PIECES: usize = 64;
 
 /// One stencil, cut up.
 pub(super) struct Grid {

@@ -11,124 +11,23 @@
 //! time. Taps that are neighbours in `x` are lanes next to each other if the channels alone do not
 //! fill up vectors; at the edges of `x` a mask leaves out those that are outside.
 
+mod operands;
+mod plan;
+
 use std::ops::Range;
 
-use super::pack::{transpose, widen_rows};
+use super::pack::transpose;
 use super::scratch::{Buffer, Scratch};
 use super::split::{self, Sums, share};
 use super::wgrad::Job;
 use crate::cpu::output::{Output, store};
-use crate::cpu::simd::{
-    MicroKernel, OuterProduct, Segments, as_acc, inside_range, outer_product, prefetch,
-};
-use crate::cpu::strides::Strides;
+use crate::cpu::simd::{MicroKernel, OuterProduct, Segments, outer_product};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
 use crate::shape::Layout;
-
-/// Most target channels of a tile.
-const HEIGHT: usize = 128;
-/// Sums of a tile, and elements of both operands' blocks: together they stay in the L2 cache.
-const SUMS: usize = 1 << 16;
-const BLOCK: usize = 1 << 16;
-/// Most and fewest positions of a block, where there are as many.
-const POSITIONS: Range<usize> = 64..512;
-/// Elements of a copy of `x` beside the block's own, up to which taps share it.
-const HALO: usize = 1 << 16;
-/// Blocks are made smaller until there are this many tasks.
-const TASKS: usize = 16;
-
-/// How the result and its sums are cut up.
-struct Plan {
-    /// Tiles of the target channels.
-    tiles: usize,
-    parts: Vec<Part>,
-    /// Whether the lanes are the target channels, and the rows those of the parts.
-    turned: bool,
-    /// Blocks of the positions of one image.
-    blocks: usize,
-}
-
-/// Source channels and taps of a tile.
-struct Part {
-    channels: Range<usize>,
-    runs: Vec<Run>,
-    /// Runs that share a copy of `x`.
-    spans: Vec<Range<usize>>,
-    /// Lanes of all runs.
-    width: usize,
-}
-
-/// Taps whose lanes are next to each other, in `x` as in the sums.
-#[derive(Clone)]
-struct Run {
-    taps: Range<usize>,
-    lanes: usize,
-    /// Where its lanes begin in a row of sums.
-    place: usize,
-}
-
-/// An operand with the channels last: element `(position - first) * pitch + channel`.
-struct View<'a, A> {
-    elements: &'a [A],
-    first: usize,
-    pitch: usize,
-}
-
-impl<A> View<'_, A> {
-    fn prefetch(&self, positions: Range<usize>, channels: usize) {
-        for position in positions {
-            let first = (position - self.first) * self.pitch;
-            prefetch(&self.elements[first..first + channels]);
-        }
-    }
-}
-
-impl Plan {
-    fn new<T: Element>(job: &Job<T>) -> Self {
-        let Job { roles, stencil, .. } = job;
-        let lanes = T::Acc::geometry(job.level).lanes;
-        let wide = 2 * lanes;
-        let (channels, taps) = (roles.source_channels, stencil.taps.len());
-        let target_tiles = roles.target_channels.div_ceil(HEIGHT);
-        let height = roles.target_channels.div_ceil(target_tiles);
-        let width = SUMS / height;
-        let most = (width / taps / wide * wide).max(wide);
-        let tiles = channels.div_ceil(most);
-        let each = match tiles {
-            1 => channels,
-            _ => channels.div_ceil(tiles).next_multiple_of(wide),
-        };
-        let parts: Vec<Part> = (0..channels)
-            .step_by(each)
-            .map(|first| first..channels.min(first + each))
-            .flat_map(|channels| job.parts(channels, width, lanes))
-            .collect();
-        let read: usize = stencil
-            .pace
-            .iter()
-            .fold(1, |n, &p| n.saturating_mul(p.min(4)));
-        // vectors of multiply-adds a position, and the elements of `x` that are copied for a run
-        let runs = || parts.iter().flat_map(|part| &part.runs);
-        let straight: usize = runs().map(|run| run.lanes.div_ceil(lanes) * height).sum();
-        let copied = each * stencil.pace[3].min(4);
-        let turned: usize = runs()
-            .map(|run| run.lanes * height.div_ceil(lanes) + copied)
-            .sum();
-        let tiles = roles.batch * roles.groups * target_tiles * parts.len();
-        let length = BLOCK / (height + each * read);
-        let length = length.clamp(POSITIONS.start, POSITIONS.end);
-        let positions = stencil.positions();
-        let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles.max(1)));
-        Plan {
-            tiles: target_tiles,
-            parts,
-            turned: turned < straight,
-            blocks: blocks.min(positions.div_ceil(POSITIONS.start)),
-        }
-    }
-}
+use operands::{Row, View};
+use plan::{Part, Plan, Run};
 
 pub(super) fn run<T: Element>(job: &Job<T>, dw: &mut [T], write: Write) -> Result<()> {
     let plan = Plan::new(job);
@@ -267,75 +166,6 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
 }
 
 impl<T: Element> Job<'_, T> {
-    /// Whether both operands are read where they lie.
-    fn in_place(&self) -> bool {
-        self.layouts.activation == Layout::ChannelsLast && as_acc(self.x).is_some()
-    }
-
-    /// All taps of some channels, in parts of at most `width` lanes where a run has no more.
-    fn parts(&self, channels: Range<usize>, width: usize, lanes: usize) -> Vec<Part> {
-        let (roles, taps) = (&self.roles, self.stencil.taps.len());
-        let count = channels.len();
-        let alone = roles.groups == 1 && count == roles.source_channels;
-        let full = count.is_multiple_of(2 * lanes);
-        let joined = !full && (alone || !self.in_place());
-        let mut parts: Vec<Part> = Vec::new();
-        let mut tap = 0;
-        while tap < taps {
-            let next = match joined {
-                true => self.stencil.neighbours(tap).min((width / count).max(1)),
-                false => 1,
-            };
-            let padded = (next * count).next_multiple_of(lanes);
-            let mut part = match parts.pop() {
-                Some(part) if part.width + padded <= width => part,
-                full => {
-                    parts.extend(full);
-                    Part {
-                        channels: channels.clone(),
-                        runs: Vec::new(),
-                        spans: Vec::new(),
-                        width: 0,
-                    }
-                }
-            };
-            part.runs.push(Run {
-                taps: tap..tap + next,
-                lanes: next * count,
-                place: part.width,
-            });
-            part.width += padded;
-            parts.push(part);
-            tap += next;
-        }
-        for part in &mut parts {
-            part.spans = self.spans(&part.runs, count);
-        }
-        parts
-    }
-
-    /// Runs that read from nearby, together.
-    fn spans(&self, runs: &[Run], channels: usize) -> Vec<Range<usize>> {
-        if self.in_place() {
-            return std::iter::once(0..runs.len()).collect();
-        }
-        let pixels = pixels(self.roles.source_size);
-        let offset = |tap: usize| -> isize {
-            let offset = self.stencil.taps[tap].offset;
-            (0..4).map(|a| offset[a] * pixels.spatial[a] as isize).sum()
-        };
-        let (mut spans, mut begin) = (Vec::new(), 0);
-        for (i, run) in runs.iter().enumerate() {
-            let reach = offset(run.taps.end - 1) - offset(runs[begin].taps.start);
-            if reach.unsigned_abs().saturating_mul(channels) > HALO && i > begin {
-                spans.push(begin..i);
-                begin = i;
-            }
-        }
-        spans.push(begin..runs.len());
-        spans
-    }
-
     /// Adds a run's products over a block whose lanes are those of the run.
     fn straight(
         &self,
@@ -405,13 +235,16 @@ impl<T: Element> Job<'_, T> {
         (b, shift, lanes): (&[T::Acc], usize, usize),
         (sums, pitch): (&mut [T::Acc], usize),
     ) {
+        if segments.is_empty() {
+            return; // all that the run reads lies outside
+        }
         let geometry = T::Acc::geometry(self.level);
         let blocks = height.div_ceil(geometry.rows);
         for block in 0..blocks {
             let (r0, r1) = share(height, blocks, block);
             let product = OuterProduct {
                 segments,
-                a: a.get(r0..).unwrap_or_default(),
+                a: &a[r0..],
                 b,
                 shift,
                 c: &mut sums[r0 * pitch..],
@@ -419,122 +252,6 @@ impl<T: Element> Job<'_, T> {
             };
             outer_product(self.level, r1 - r0, lanes.div_ceil(geometry.lanes), product);
         }
-    }
-
-    /// What a run reads for a block, of the rows that lie inside `x` along the outer axes: from the
-    /// first to the last column, with zeros outside.
-    fn rows_of<'a>(
-        &self,
-        run: &Run,
-        block: (usize, usize),
-        x: &View<T::Acc>,
-        channels: usize,
-        buffer: &'a mut Buffer<T::Acc>,
-    ) -> Result<View<'a, T::Acc>> {
-        let columns = |row: &Row| (row.len - 1) * self.stencil.pace[3] + run.taps.len();
-        let all: usize = self.rows(run, block).map(|row| columns(&row)).sum();
-        let elements = buffer.take(all * channels)?;
-        let mut rest = &mut *elements;
-        for row in self.rows(run, block) {
-            let (to, after) = rest.split_at_mut(columns(&row) * channels);
-            rest = after;
-            let (lo, hi) = inside_range(row.column, 1, columns(&row), self.roles.source_size[3]);
-            to[..lo * channels].fill(T::Acc::default());
-            to[hi * channels..].fill(T::Acc::default());
-            if lo < hi {
-                let first = row.plane + (row.column + lo as isize) as usize - x.first;
-                let from = &x.elements[first * x.pitch..];
-                widen_rows(
-                    from,
-                    x.pitch,
-                    channels,
-                    &mut to[lo * channels..hi * channels],
-                );
-            }
-        }
-        Ok(View {
-            elements,
-            first: 0,
-            pitch: channels,
-        })
-    }
-
-    /// Some channels and positions of an operand; positions past those may be there, too.
-    fn view<'a>(
-        &self,
-        from: &'a [T],
-        strides: &Strides,
-        (first, channels): (usize, usize),
-        positions: Range<usize>,
-        buffer: &'a mut Buffer<T::Acc>,
-    ) -> Result<View<'a, T::Acc>> {
-        let from = &from[first * strides.channel..];
-        let pixel = strides.spatial[3];
-        if let Some(elements) = as_acc(from).filter(|_| self.in_place()) {
-            return Ok(View {
-                elements,
-                first: 0,
-                pitch: pixel,
-            });
-        }
-        let to = buffer.take(positions.len() * channels)?;
-        if !positions.is_empty() {
-            self.copy(&from[positions.start * pixel..], strides, channels, to);
-        }
-        Ok(View {
-            elements: to,
-            first: positions.start,
-            pitch: channels,
-        })
-    }
-
-    /// Copies the channels of positions that follow one another, channels last.
-    fn copy(&self, from: &[T], strides: &Strides, channels: usize, to: &mut [T::Acc]) {
-        let count = to.len() / channels;
-        match self.layouts.activation {
-            Layout::ChannelsFirst if channels == 1 => T::widen(&from[..count], to),
-            Layout::ChannelsFirst => {
-                let size = (channels, count);
-                transpose(self.level, from, strides.channel, size, to, channels);
-            }
-            Layout::ChannelsLast => widen_rows(from, strides.spatial[3], channels, to),
-        }
-    }
-
-    /// The rows of a block that a run's taps find inside `x` along the outer axes.
-    fn rows(&self, run: &Run, block: (usize, usize)) -> impl Iterator<Item = Row> {
-        let size = self.roles.source_size;
-        let tap = &self.stencil.taps[run.taps.start];
-        let reads = self.stencil.reads(tap, (size, pixels(size).spatial), block);
-        let mut end = 0;
-        reads.filter_map(move |read| {
-            let position = end;
-            end += read.len;
-            Some(Row {
-                position,
-                len: read.len,
-                plane: read.row?,
-                column: read.column,
-            })
-        })
-    }
-
-    /// The positions of a plane of `x` that runs read for a block.
-    fn reach(&self, runs: &[Run], block: (usize, usize)) -> Range<usize> {
-        let (size, pace) = (self.roles.source_size[3], self.stencil.pace[3]);
-        let mut all: Option<Range<usize>> = None;
-        for run in runs {
-            for row in self.rows(run, block) {
-                let inside = |column: isize| row.plane + column.clamp(0, size as isize) as usize;
-                let end = row.column + ((row.len - 1) * pace + run.taps.len()) as isize;
-                let (from, to) = (inside(row.column), inside(end));
-                all = Some(match all {
-                    Some(all) => all.start.min(from)..all.end.max(to),
-                    None => from..to,
-                });
-            }
-        }
-        all.unwrap_or(0..0)
     }
 
     /// The steps of some lanes of a run over a block.
@@ -632,26 +349,4 @@ impl<T: Element> Job<'_, T> {
         }
         Ok(())
     }
-}
-
-/// Some positions of a row of a block, and what the first tap of a run reads for them.
-struct Row {
-    /// Number of the first in the block, and how many.
-    position: usize,
-    len: usize,
-    /// Of the first: the position in a plane of `x` without the column, which may lie outside.
-    plane: usize,
-    column: isize,
-}
-
-impl Part {
-    /// Without those that fill up vectors.
-    fn lanes(&self) -> usize {
-        self.runs.iter().map(|run| run.lanes).sum()
-    }
-}
-
-/// Steps from one position of a plane to the next.
-fn pixels(size: [usize; 4]) -> Strides {
-    Strides::new(Layout::ChannelsFirst, 1, size)
 }

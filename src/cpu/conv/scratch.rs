@@ -15,7 +15,7 @@ pub struct Scratch<A> {
     pub(super) places: Vec<Place>,
     /// The rows of a product.
     pub(super) rows: Places,
-    /// Of [`DEPTH`] elements.
+    /// A row of a product that is all zeros.
     pub(super) zeros: Buffer<A>,
     pub(super) segments: Segments,
     pub(super) offsets: Vec<usize>,
@@ -31,6 +31,13 @@ impl<A: Copy + Default> Buffer<A> {
     /// `len` elements of any value.
     pub fn take(&mut self, len: usize) -> Result<&mut [A]> {
         take(&mut self.0, len)
+    }
+
+    /// `len` zeros.
+    pub fn zeros(&mut self, len: usize) -> Result<&[A]> {
+        let zeros = self.take(len)?;
+        zeros.fill(A::default());
+        Ok(zeros)
     }
 }
 

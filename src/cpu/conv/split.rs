@@ -9,11 +9,11 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
 
-/// Sums are split until there are this many tasks.
-const TASKS: usize = 16;
+/// Work is cut up until there are this many tasks, so that threads have some at batch 1 as well.
+pub(super) const TASKS: usize = 16;
 
 /// Tiles can be tiny; they are handed out in so many pieces.
-const PIECES: usize = 64;
+pub(super) const PIECES: usize = 64;
 
 /// `part` of `0..total` cut into `parts` of nearly equal size.
 pub(super) fn share(total: usize, parts: usize, part: usize) -> (usize, usize) {

@@ -2,7 +2,7 @@
 //! register tiles. All of it depends on the problem and the level alone, never on the threads.
 
 use super::pack::packed_len;
-use super::split::share;
+use super::split::{TASKS, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{DEPTH, Factors, Geometry, Level, MicroKernel, Places, multiply};
 use crate::shape::Layout;
@@ -31,9 +31,6 @@ impl Reduction {
         (first, self.block.min(self.total - first))
     }
 }
-
-/// Tiles are made smaller until there are this many, so that threads have work at batch 1 as well.
-const TASKS: usize = 16;
 
 /// Tiles that read a weight, up to which it is not packed beforehand.
 const FEW_USES: usize = 2;

@@ -11,15 +11,15 @@
 //!
 //! The `i` between the rows of the target are computed as well and thrown away.
 
+use super::split::TASKS;
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::inside_range;
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 
-/// A box is made smaller until it has no more elements than this...
+/// A box is made smaller until it has no more elements than this, and until there are enough tasks
+/// while it has more than that.
 const LARGEST: usize = 1 << 16;
-/// ...and until there are this many tasks, while it has more elements than that.
-const TASKS: usize = 16;
 const SMALLEST: usize = 1 << 12;
 
 /// The boxes of one stencil; the positions `j` of the target are cut into them.

@@ -40,6 +40,11 @@ impl Segments {
         self.b_range = (isize::MAX, isize::MIN);
     }
 
+    /// Whether there are no steps.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// `count` steps whose rows begin at `a` and `b`, with the lanes of `mask` inside.
     pub fn push(&mut self, a: usize, b: isize, count: usize, mask: u32) {
         if count == 0 || mask == 0 {
@@ -83,21 +88,9 @@ pub(crate) fn outer_product<A: MicroKernel>(
     level: Level,
     rows: usize,
     vectors: usize,
-    factors: OuterProduct<A>,
+    product: OuterProduct<A>,
 ) {
-    macro_rules! by_rows {
-        ($vectors:literal: $($rows:literal)*) => {
-            match rows {
-                $($rows => A::dispatch(level, Outer::<A, $rows, $vectors>(factors)),)*
-                _ => unreachable!("{rows} rows"),
-            }
-        };
-    }
-    match vectors {
-        1 => by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        2 => by_rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        _ => unreachable!("{vectors} vectors"),
-    }
+    register_tiles!(A, level, Outer, (rows, vectors), product);
 }
 
 struct Outer<'a, A, const R: usize, const N: usize>(OuterProduct<'a, A>);
@@ -116,9 +109,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Outer<'_, A, R, N> {
             c,
             pitch,
         } = self.0;
-        if segments.list.is_empty() {
-            return;
-        }
+        assert!(!segments.is_empty());
         let (low, high) = segments.b_range;
         let shift = shift as isize;
         assert!(segments.lanes == V::LANES && a.len() + 1 >= segments.a_end + R);

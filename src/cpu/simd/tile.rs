@@ -88,19 +88,7 @@ pub(crate) fn multiply<A: MicroKernel>(
     vectors: usize,
     factors: Factors<A>,
 ) {
-    macro_rules! by_rows {
-        ($vectors:literal: $($rows:literal)*) => {
-            match rows {
-                $($rows => A::dispatch(level, Tile::<A, $rows, $vectors>(factors)),)*
-                _ => unreachable!("{rows} rows"),
-            }
-        };
-    }
-    match vectors {
-        1 => by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        2 => by_rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        _ => unreachable!("{vectors} vectors"),
-    }
+    register_tiles!(A, level, Tile, (rows, vectors), factors);
 }
 
 struct Tile<'a, A, const R: usize, const N: usize>(Factors<'a, A>);

@@ -1,0 +1,299 @@
+//! One tile of a product: its operands, the sums, and where they go.
+
+use super::super::pack::{panel_block, row_block, transpose};
+use super::super::pixels::{pixels, places, plan};
+use super::super::scratch::Scratch;
+use super::super::stencil::Stencil;
+use super::super::tiling::{Grid, Product};
+use super::Job;
+use crate::cpu::output::{add_scalar, store, store_strided};
+use crate::cpu::simd::{DEPTH, MicroKernel, Place, ROW, Rows, as_acc, gather};
+use crate::element::Element;
+use crate::error::Result;
+use crate::ops::Write;
+use crate::shape::Layout;
+
+/// Steps of the reduction that are next to each other in the source, for which it is worth
+/// beginning new rows.
+const SHORT: usize = 16;
+
+/// Bytes from one set of lines of the L1 cache to the same one.
+const SETS: usize = 4096;
+
+/// One tile: half-open ranges of positions and of the group's channels.
+pub(super) struct Tile {
+    image: usize,
+    pub group: usize,
+    channels: (usize, usize),
+    positions: (usize, usize),
+}
+
+impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
+    pub(super) fn tile(&self, stencil: &Stencil, grid: &Grid, index: usize) -> Tile {
+        let (rest, p) = (index / grid.position_tiles, index % grid.position_tiles);
+        let (rest, c) = (rest / grid.channel_tiles, rest % grid.channel_tiles);
+        let range =
+            |tile: usize, size: usize, total: usize| (tile * size, total.min((tile + 1) * size));
+        Tile {
+            image: rest / self.roles.groups,
+            group: rest % self.roles.groups,
+            channels: range(c, grid.channels, self.roles.target_channels),
+            positions: range(p, grid.positions, stencil.positions()),
+        }
+    }
+
+    /// The source of one image and group.
+    fn source(&self, tile: &Tile) -> &[S] {
+        let roles = &self.roles;
+        let first = tile.group * roles.source_channels * roles.source.channel;
+        &self.source[tile.image * roles.source.outer..][..roles.source.outer][first..]
+    }
+
+    /// Where the tile's channel 0 and position 0 are in the target.
+    fn target(&self, tile: &Tile) -> usize {
+        let first = tile.group * self.roles.target_channels + tile.channels.0;
+        tile.image * self.roles.target.outer + first * self.roles.target.channel
+    }
+
+    pub(super) fn tile_first(
+        &self,
+        stencil: &Stencil,
+        packed: &[T::Acc],
+        tile: &Tile,
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let lanes = T::Acc::geometry(self.level).lanes;
+        let (m0, m1) = tile.channels;
+        let (p0, p1) = tile.positions;
+        let (height, length) = (m1 - m0, p1 - p0);
+        let vectors = length.div_ceil(lanes);
+        let width = vectors * lanes;
+        let reduction = self.reduction(stencil);
+        let c = scratch.c.take(height * width)?;
+        let b = scratch.b.take(reduction.block * width)?;
+        let zeros = scratch.zeros.zeros(DEPTH)?;
+        if reduction.total == 0 {
+            c.fill(T::Acc::default());
+        } else {
+            let positions = tile.positions;
+            plan(&mut scratch.plan, &self.roles, stencil, positions, lanes);
+        }
+        for block in 0..reduction.blocks {
+            let (k0, depth) = reduction.range(block);
+            scratch.places.clear();
+            scratch.places.extend((0..vectors).map(|v| Place {
+                offset: v / 2 * 2 * lanes * depth + v % 2 * lanes,
+                pitch: lanes * (vectors - v / 2 * 2).min(2),
+            }));
+            let k = Rows {
+                first: k0,
+                count: depth,
+                channels: self.roles.source_channels,
+                taps: stencil.taps.len(),
+                channel_major: self.channel_major(),
+            };
+            let (source, plane) = (self.source(tile), self.roles.source.channel);
+            gather(
+                self.level,
+                &scratch.plan,
+                k,
+                source,
+                plane,
+                &scratch.places,
+                b,
+            );
+            let a = if packed.is_empty() {
+                let a = scratch.a.take(height * ROW)?;
+                for (m, to) in (m0..m1).zip(a.chunks_exact_mut(ROW)) {
+                    row_block(self, stencil, reduction, (tile.group, block), m, to);
+                }
+                &*a
+            } else {
+                &packed[(block * self.roles.target_channels + m0) * ROW..]
+            };
+            scratch.rows.packed(height, depth);
+            let product = Product {
+                level: self.level,
+                places: &scratch.rows,
+                a,
+                zeros,
+                b,
+                panel: 2 * lanes * depth,
+                add: block > 0,
+            };
+            product.run(c, height, vectors);
+        }
+        self.store_planes(stencil, tile, c, width);
+        Ok(())
+    }
+
+    /// Stores sums `(channels, pitch)` of a tile of planes.
+    fn store_planes(&self, stencil: &Stencil, tile: &Tile, c: &mut [T::Acc], pitch: usize) {
+        let (p0, p1) = tile.positions;
+        let dense = stencil.step == [1; 4] && stencil.count == self.roles.target_size;
+        let target = self.target(tile);
+        let first = tile.group * self.roles.target_channels + tile.channels.0;
+        for (m, sums) in c.chunks_exact_mut(pitch).enumerate() {
+            let mut sums = &mut sums[..p1 - p0];
+            if let Some(bias) = self.bias {
+                add_scalar(sums, bias[first + m].to_acc());
+            }
+            let at = target + m * self.roles.target.channel;
+            if dense {
+                // SAFETY: tiles do not overlap, and no other task has this one.
+                let to = unsafe { self.target.part(at + p0, p1 - p0) };
+                store(sums, to, self.write);
+                continue;
+            }
+            for (j, len) in stencil.rows(p0, p1) {
+                let (row, rest) = sums.split_at_mut(len);
+                sums = rest;
+                let at = at + self.roles.target.at(stencil.target(j));
+                if stencil.step[3] == 1 {
+                    // SAFETY: as above.
+                    store(row, unsafe { self.target.part(at, len) }, self.write);
+                } else {
+                    // SAFETY: as above.
+                    unsafe { store_strided(row, &self.target, at, stencil.step[3], self.write) };
+                }
+            }
+        }
+    }
+
+    pub(super) fn tile_last(
+        &self,
+        stencil: &Stencil,
+        packed: &[T::Acc],
+        tile: &Tile,
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let lanes = T::Acc::geometry(self.level).lanes;
+        let (m0, m1) = tile.channels;
+        let (p0, p1) = tile.positions;
+        let (length, height) = (m1 - m0, p1 - p0);
+        let width = length.next_multiple_of(lanes);
+        if let Some(target) = self.whole_pixels(stencil, tile, lanes) {
+            let add = self.write == Write::Accumulate;
+            return self.products_last(stencil, packed, tile, (target, add), scratch);
+        }
+        // out of the scratch memory, for the rest of it to be lent out as well
+        let mut kept = std::mem::take(&mut scratch.c);
+        let c = kept.take(height * width)?;
+        self.products_last(stencil, packed, tile, (&mut *c, false), scratch)?;
+        if self.roles.target.channel > 1 {
+            let planes = scratch.b.take(length * height)?;
+            transpose(self.level, c, width, (height, length), planes, height);
+            self.store_planes(stencil, tile, planes, height);
+            scratch.c = kept;
+            return Ok(());
+        }
+        let mut sums = c.chunks_exact_mut(width);
+        for (j, len) in stencil.rows(p0, p1) {
+            let at = self.target(tile) + self.roles.target.at(stencil.target(j));
+            let step = stencil.step[3] * self.roles.target.spatial[3];
+            for (i, sums) in sums.by_ref().take(len).enumerate() {
+                let sums = &mut sums[..length];
+                if let Some(bias) = self.bias {
+                    let first = tile.group * self.roles.target_channels + m0;
+                    for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
+                        *sum += bias.to_acc();
+                    }
+                }
+                // SAFETY: tiles do not overlap, and no other task has this one.
+                store(
+                    sums,
+                    unsafe { self.target.part(at + i * step, length) },
+                    self.write,
+                );
+            }
+        }
+        scratch.c = kept;
+        Ok(())
+    }
+
+    /// The target itself as memory for a tile's sums, which are written once: whole pixels that follow
+    /// one another and fill up vectors, of the sums' own type.
+    #[expect(clippy::mut_from_ref, reason = "tiles do not overlap")]
+    fn whole_pixels(&self, stencil: &Stencil, tile: &Tile, lanes: usize) -> Option<&mut [T::Acc]> {
+        let pixel = self.roles.target.spatial[3];
+        let (p0, p1) = tile.positions;
+        let suits = self.layout == Layout::ChannelsLast
+            && self.roles.target.channel == 1
+            && tile.channels == (0, pixel)
+            && pixel.is_multiple_of(lanes)
+            && stencil.step == [1; 4]
+            && stencil.count == self.roles.target_size
+            && self.reduction(stencil).blocks == 1
+            && self.bias.is_none();
+        let target = self.target.as_acc().filter(|_| suits)?;
+        // SAFETY: tiles do not overlap, and no other task has this one.
+        Some(unsafe { target.part(self.target(tile) + p0 * pixel, (p1 - p0) * pixel) })
+    }
+
+    /// `c (positions, channels) = products`, or added to.
+    fn products_last(
+        &self,
+        stencil: &Stencil,
+        packed: &[T::Acc],
+        tile: &Tile,
+        (c, add): (&mut [T::Acc], bool),
+        scratch: &mut Scratch<T::Acc>,
+    ) -> Result<()> {
+        let lanes = T::Acc::geometry(self.level).lanes;
+        let (m0, m1) = tile.channels;
+        let (p0, p1) = tile.positions;
+        let height = p1 - p0;
+        let vectors = (m1 - m0).div_ceil(lanes);
+        let reduction = self.reduction(stencil);
+        let source = self.source(tile);
+        // Rows of pixels are used where they lie, unless they would be broken often or share sets
+        // of the L1 cache.
+        let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
+        let short = self.roles.source_channels < SHORT;
+        let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
+        let joined = short && self.roles.groups == 1;
+        let Scratch {
+            a, b, rows, zeros, ..
+        } = scratch;
+        let zeros = zeros.zeros(DEPTH)?;
+        if reduction.total == 0 && !add {
+            c.fill(T::Acc::default());
+        }
+        let panel = 2 * lanes * reduction.block;
+        let panels = self.roles.target_channels.div_ceil(2 * lanes);
+        for block in 0..reduction.blocks {
+            let k = reduction.range(block);
+            let a = match in_place {
+                Some(source) => {
+                    places(&self.roles, stencil, (p0, p1), k, rows);
+                    source
+                }
+                None => {
+                    let source = (source, joined);
+                    pixels(&self.roles, stencil, source, (p0, p1), k, rows, a)?
+                }
+            };
+            let first = m0 / (2 * lanes);
+            let b = if packed.is_empty() {
+                let b = b.take(vectors.div_ceil(2) * panel)?;
+                for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
+                    panel_block(self, stencil, reduction, (tile.group, block), i, to);
+                }
+                &*b
+            } else {
+                &packed[(block * panels + first) * panel..]
+            };
+            let product = Product {
+                level: self.level,
+                places: rows,
+                a,
+                zeros,
+                b,
+                panel,
+                add: add || block > 0,
+            };
+            product.run(c, height, vectors);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! How the result of wgrad, and the positions that it is a sum over, are cut up.
+
+use std::ops::Range;
+
+use super::super::split::TASKS;
+use super::super::wgrad::Job;
+use super::operands::pixels;
+use crate::cpu::simd::MicroKernel;
+use crate::element::Element;
+
+/// Most target channels of a tile.
+const HEIGHT: usize = 128;
+/// Sums of a tile, and elements of both operands' blocks: together they stay in the L2 cache.
+const SUMS: usize = 1 << 16;
+const BLOCK: usize = 1 << 16;
+/// Fewest and most positions of a block, where there are as many.
+const POSITIONS: Range<usize> = 64..512;
+/// Elements of a copy of `x` beside the block's own, up to which taps share it.
+const HALO: usize = 1 << 16;
+
+/// How the result and its sums are cut up.
+pub(super) struct Plan {
+    /// Tiles of the target channels.
+    pub tiles: usize,
+    pub parts: Vec<Part>,
+    /// Whether the lanes are the target channels, and the rows those of the parts.
+    pub turned: bool,
+    /// Blocks of the positions of one image.
+    pub blocks: usize,
+}
+
+/// Source channels and taps of a tile.
+pub(super) struct Part {
+    pub channels: Range<usize>,
+    pub runs: Vec<Run>,
+    /// Runs that share a copy of `x`.
+    pub spans: Vec<Range<usize>>,
+    /// Lanes of all runs.
+    pub width: usize,
+}
+
+/// Taps whose lanes are next to each other, in `x` as in the sums.
+pub(super) struct Run {
+    pub taps: Range<usize>,
+    pub lanes: usize,
+    /// Where its lanes begin in a row of sums.
+    pub place: usize,
+}
+
+impl Plan {
+    pub fn new<T: Element>(job: &Job<T>) -> Self {
+        let Job { roles, stencil, .. } = job;
+        let lanes = T::Acc::geometry(job.level).lanes;
+        let wide = 2 * lanes;
+        let (channels, taps) = (roles.source_channels, stencil.taps.len());
+        let target_tiles = roles.target_channels.div_ceil(HEIGHT);
+        let height = roles.target_channels.div_ceil(target_tiles);
+        let width = SUMS / height;
+        let most = (width / taps / wide * wide).max(wide);
+        let tiles = channels.div_ceil(most);
+        let each = match tiles {
+            1 => channels,
+            _ => channels.div_ceil(tiles).next_multiple_of(wide),
+        };
+        let parts: Vec<Part> = (0..channels)
+            .step_by(each)
+            .map(|first| first..channels.min(first + each))
+            .flat_map(|channels| job.parts(channels, width, lanes))
+            .collect();
+        let read: usize = stencil
+            .pace
+            .iter()
+            .fold(1, |n, &p| n.saturating_mul(p.min(4)));
+        // vectors of multiply-adds a position, and the elements of `x` that are copied for a run
+        let runs = || parts.iter().flat_map(|part| &part.runs);
+        let straight: usize = runs().map(|run| run.lanes.div_ceil(lanes) * height).sum();
+        let copied = each * stencil.pace[3].min(4);
+        let turned: usize = runs()
+            .map(|run| run.lanes * height.div_ceil(lanes) + copied)
+            .sum();
+        let tiles = roles.batch * roles.groups * target_tiles * parts.len();
+        let length = BLOCK / (height + each * read);
+        let length = length.clamp(POSITIONS.start, POSITIONS.end);
+        let positions = stencil.positions();
+        let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles.max(1)));
+        Plan {
+            tiles: target_tiles,
+            parts,
+            turned: turned < straight,
+            blocks: blocks.min(positions.div_ceil(POSITIONS.start)),
+        }
+    }
+}
+
+impl Part {
+    /// Without those that fill up vectors.
+    pub fn lanes(&self) -> usize {
+        self.runs.iter().map(|run| run.lanes).sum()
+    }
+}
+
+impl<T: Element> Job<'_, T> {
+    /// All taps of some channels, in parts of at most `width` lanes where a run has no more.
+    fn parts(&self, channels: Range<usize>, width: usize, lanes: usize) -> Vec<Part> {
+        let (roles, taps) = (&self.roles, self.stencil.taps.len());
+        let count = channels.len();
+        let alone = roles.groups == 1 && count == roles.source_channels;
+        let full = count.is_multiple_of(2 * lanes);
+        let joined = !full && (alone || !self.in_place());
+        let mut parts: Vec<Part> = Vec::new();
+        let mut tap = 0;
+        while tap < taps {
+            let next = match joined {
+                true => self.stencil.neighbours(tap).min((width / count).max(1)),
+                false => 1,
+            };
+            let padded = (next * count).next_multiple_of(lanes);
+            let mut part = match parts.pop() {
+                Some(part) if part.width + padded <= width => part,
+                full => {
+                    parts.extend(full);
+                    Part {
+                        channels: channels.clone(),
+                        runs: Vec::new(),
+                        spans: Vec::new(),
+                        width: 0,
+                    }
+                }
+            };
+            part.runs.push(Run {
+                taps: tap..tap + next,
+                lanes: next * count,
+                place: part.width,
+            });
+            part.width += padded;
+            parts.push(part);
+            tap += next;
+        }
+        for part in &mut parts {
+            part.spans = self.spans(&part.runs, count);
+        }
+        parts
+    }
+
+    /// Runs that read from nearby, together.
+    fn spans(&self, runs: &[Run], channels: usize) -> Vec<Range<usize>> {
+        if self.in_place() {
+            return std::iter::once(0..runs.len()).collect();
+        }
+        let pixels = pixels(self.roles.source_size);
+        let offset = |tap: usize| -> isize {
+            let offset = self.stencil.taps[tap].offset;
+            (0..4).map(|a| offset[a] * pixels.spatial[a] as isize).sum()
+        };
+        let (mut spans, mut begin) = (Vec::new(), 0);
+        for (i, run) in runs.iter().enumerate() {
+            let reach = offset(run.taps.end - 1) - offset(runs[begin].taps.start);
+            if reach.unsigned_abs().saturating_mul(channels) > HALO && i > begin {
+                spans.push(begin..i);
+                begin = i;
+            }
+        }
+        spans.push(begin..runs.len());
+        spans
+    }
+}
