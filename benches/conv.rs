@@ -64,9 +64,9 @@ struct Call {
     step: Box<dyn Fn()>,
 }
 
-fn call<const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Call {
+fn call<T: Element, const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Call {
     let p = problem::<N>(layer);
-    let [x, w, y] = [p.x_shape(), p.w_shape(), p.y_shape()].map(|s| tensor::<f32>(&s, layout));
+    let [x, w, y] = [p.x_shape(), p.w_shape(), p.y_shape()].map(|s| tensor::<T>(&s, layout));
     let weights = w.to_vec().expect("on the CPU");
     let w = Arc::new(RwLock::new(w));
     let written = w.clone();
@@ -83,8 +83,17 @@ fn call<const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Call {
     Call { run, step }
 }
 
+fn any_call<T: Element>(layer: &Value, pass: &str, layout: Layout) -> Call {
+    match layer["input"].as_array().map_or(0, Vec::len) {
+        1 => call::<T, 1>(layer, pass, layout),
+        2 => call::<T, 2>(layer, pass, layout),
+        3 => call::<T, 3>(layer, pass, layout),
+        _ => call::<T, 4>(layer, pass, layout),
+    }
+}
+
 /// Answers requests from standard input, a JSON object a line: `{"layer": {..}}` sets the layer,
-/// `{"pass", "layout", "threads", "budget", "kept"}` times it and gives the median `seconds` of a call:
+/// `{"pass", "layout", "threads", "dtype", "budget", "kept"}` times it and gives the median `seconds` of a call:
 /// with weights that stay as they are if `kept`, else written between calls.
 fn serve() -> std::io::Result<()> {
     let pool = |n| {
@@ -108,13 +117,11 @@ fn serve() -> std::io::Result<()> {
                 true => Layout::ChannelsLast,
                 false => Layout::ChannelsFirst,
             };
-            let key = (pass.to_owned(), layout);
+            let key = (pass.to_owned(), layout, request["dtype"] == "bf16");
             if !prepared.iter().any(|(of, _)| *of == key) {
-                let run = match layer["input"].as_array().map_or(0, Vec::len) {
-                    1 => call::<1>(&layer, pass, layout),
-                    2 => call::<2>(&layer, pass, layout),
-                    3 => call::<3>(&layer, pass, layout),
-                    _ => call::<4>(&layer, pass, layout),
+                let run = match key.2 {
+                    true => any_call::<bf16>(&layer, pass, layout),
+                    false => any_call::<f32>(&layer, pass, layout),
                 };
                 prepared.push((key.clone(), run));
             }

@@ -111,6 +111,11 @@ impl Axis {
         padding: (0, 0),
     };
 
+    /// Whether every position is that of one input position, the same one.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        (self.kernel_size, self.stride, self.padding) == (1, 1, (0, 0)) && self.input == self.output
+    }
+
     /// A window that slides over the padded input:
     /// `output = floor((input + padding - extent) / stride) + 1`.
     ///

@@ -350,6 +350,26 @@ impl<const N: usize> ConvProblem<N> {
     }
 }
 
+impl ConvProblem<4> {
+    /// The same problem with neighbouring axes as one where no position meets another along them, so
+    /// that rows are long.
+    pub(crate) fn joined(&self) -> ConvProblem<4> {
+        let mut joined: Vec<Axis> = Vec::with_capacity(4);
+        for &axis in &self.axes {
+            match joined.last_mut() {
+                Some(before) if before.is_pointwise() && axis.is_pointwise() => {
+                    before.input *= axis.input;
+                    before.output *= axis.output;
+                }
+                _ => joined.push(axis),
+            }
+        }
+        let mut axes = [Axis::UNIT; 4];
+        axes[4 - joined.len()..].copy_from_slice(&joined);
+        ConvProblem { axes, ..*self }
+    }
+}
+
 /// PyTorch's and ONNX's rule for `output_padding`.
 pub(crate) fn check_output_padding(
     output_padding: usize,

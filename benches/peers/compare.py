@@ -4,8 +4,9 @@
 Every peer is a process of its own that stays; a layer and pass is timed in rounds, each peer for a moment in every
 round, and the median over the rounds counts. The passes of a transposed layer are the layer's own: its fprop is the
 forward pass. A ratio above 1 means that this crate is faster; PyTorch is taken in the better of its two memory formats
-and so is this crate in its two layouts. f32, random data; every call allocates its result and packs the weights, which
-are written between calls as in training; the peer "kept" is this crate with weights that stay as they are.
+and so is this crate in its two layouts. Random data; every call allocates its result and packs the weights, which
+are written between calls as in training; the peer "kept" is this crate with weights that stay as they are, the peer
+"f32" this crate in f32 where another type is asked for.
 """
 
 import argparse
@@ -28,6 +29,10 @@ LAYOUTS = ("channels_first", "channels_last")
 REUSE = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 
+# Peers that are this crate.
+OWN = ("ndconv", "kept", "f32")
+
+
 class Worker:
     def __init__(self, name, command, environment):
         self.name = name
@@ -47,7 +52,7 @@ class Worker:
 def layouts(peer, which):
     if peer == "kept":
         return LAYOUTS if which != "wgrad" else ()
-    return LAYOUTS if peer in ("ndconv", "torch") else LAYOUTS[:1]
+    return LAYOUTS if peer in (*OWN, "torch") else LAYOUTS[:1]
 
 
 def entries(peers, passes, threads):
@@ -70,6 +75,7 @@ def measure(layer, workers, options):
                 continue
             request = {"pass": which, "layout": layout, "threads": threads, "budget": options.budget}
             request["kept"] = peer == "kept"
+            request["dtype"] = "f32" if peer == "f32" else options.dtype
             time.sleep(options.pause)
             answer = workers[peer].ask(request)
             if "seconds" in answer:
@@ -130,9 +136,9 @@ def work(layer):
 def report(layers, saved, options):
     """The table and the summary; the number of layers and passes below 0.9 of PyTorch."""
     threads = options.threads[0]
-    print(f"{threads} threads; GFLOP/s in the two layouts; ratios above 1: ndconv is faster")
+    print(f"{options.dtype}, {threads} threads; GFLOP/s in the two layouts; ratios above 1: ndconv is faster")
     heading = ["layer", "pass", "first", "last", "torch", "t.last", "onnxrt", "jax",
-               "ratio", "first", "last", "/onnxrt", "/jax", "scale", "kept"]
+               "ratio", "first", "last", "/onnxrt", "/jax", "scale", "kept", "/f32"]
     widths = [34, 6] + [7] * (len(heading) - 2)
     line = lambda cells: print(" ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}"
                                         for i, (c, w) in enumerate(zip(cells, widths))))
@@ -154,7 +160,7 @@ def report(layers, saved, options):
                 rate(row.best("jax")), cell(row.ratio()),
                 *(cell(quotient(row.time("torch", layout), row.time("ndconv", layout))) for layout in LAYOUTS),
                 cell(row.ratio("onnxruntime")), cell(row.ratio("jax")), cell(quotient(alone, row.best("ndconv"))),
-                rate(row.best("kept")),
+                rate(row.best("kept")), cell(row.ratio("f32")),
             ])
     listed = [row for row in rows if len(row.layer["input"]) < 4]
     low = [row for row in listed if (row.ratio() or 1) < 0.9]
@@ -180,6 +186,7 @@ def main():
     parser.add_argument("--passes", default=",".join(PASSES))
     parser.add_argument("--threads", default="2,1", help="the first is reported; 1 beside it gives the scaling")
     parser.add_argument("--peers", default="kept,torch,onnxruntime,jax")
+    parser.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=0.05, help="seconds for each peer in a round")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds for the threads of one peer to stop "
@@ -202,7 +209,7 @@ def main():
         peers = ["ndconv"] + [p for p in options.peers.split(",") if p]
         workers = {
             peer: Worker(peer, [options.bench, "--serve"], {})
-            if peer in ("ndconv", "kept")
+            if peer in OWN
             else Worker(peer, [sys.executable, str(HERE / "workers.py"), peer], REUSE)
             for peer in peers
         }

@@ -2,7 +2,7 @@
 """One peer, held in memory by compare.py: reads requests from standard input, a JSON object a line.
 
     {"layer": {...}}                                     the layer that the next requests are about
-    {"pass": "fprop", "layout": "channels_first", "threads": 2, "budget": 0.1}
+    {"pass": "fprop", "layout": "channels_first", "threads": 2, "dtype": "f32", "budget": 0.1}
 
 answers one line each: {} or {"seconds": median, "repeats": n}, or {"error": text}.
 """
@@ -39,16 +39,16 @@ class Torch:
         self.torch, self.run_of = torch, torch_conv.run_of
         torch.set_grad_enabled(False)
 
-    def prepare(self, layer, which, layout, threads):
+    def prepare(self, layer, which, layout, threads, dtype):
         self.torch.set_num_threads(threads)
         if len(layer["input"]) == 4:
-            return self.four_axes(layer, which, layout)
-        return self.run_of(layer, self.PASSES[which], "f32", layout, self.torch.device("cpu"))
+            return self.four_axes(layer, which, layout, dtype)
+        return self.run_of(layer, self.PASSES[which], dtype, layout, self.torch.device("cpu"))
 
-    def four_axes(self, layer, which, layout):
+    def four_axes(self, layer, which, layout, dtype):
         """conv4d as a user of PyTorch has it: conv3d of every slice of the kernel, summed."""
-        if which != "fprop" or layout != "channels_first" or layer["transposed"]:
-            raise NotImplementedError("four axes: forward, channels first")
+        if which != "fprop" or layout != "channels_first" or layer["transposed"] or dtype != "f32":
+            raise NotImplementedError("four axes: forward, channels first, f32")
         torch = self.torch
         assert set(layer["stride"]) == set(layer["dilation"]) == {1}
         batch, channels = layer["batch"], layer["in_channels"]
@@ -70,13 +70,13 @@ class Torch:
 
 
 class OnnxRuntime:
-    def prepare(self, layer, which, layout, threads):
+    def prepare(self, layer, which, layout, threads, dtype):
         import numpy
         import onnxruntime
         from onnx import TensorProto, helper, numpy_helper
 
-        if which != "fprop" or layout != "channels_first":
-            raise NotImplementedError("inference, channels first")
+        if which != "fprop" or layout != "channels_first" or dtype != "f32":
+            raise NotImplementedError("inference, channels first, f32")
         groups, inputs, outputs = layer["groups"], layer["in_channels"], layer["out_channels"]
         channels = (inputs, outputs // groups) if layer["transposed"] else (outputs, inputs // groups)
         random = numpy.random.default_rng(1)
@@ -110,11 +110,11 @@ class OnnxRuntime:
 class Jax:
     """Every pass through the convolution, of which a transposed layer is the adjoint."""
 
-    def prepare(self, layer, which, layout, threads):
+    def prepare(self, layer, which, layout, threads, dtype):
         import jax
 
-        if layout != "channels_first" or threads != os.cpu_count():
-            raise NotImplementedError("channels first, all processors")
+        if layout != "channels_first" or threads != os.cpu_count() or dtype != "f32":
+            raise NotImplementedError("channels first, all processors, f32")
         rank, transposed = len(layer["input"]), layer["transposed"]
         inputs, outputs, groups = layer["in_channels"], layer["out_channels"], layer["groups"]
         spatial = list(layer["input"])
@@ -163,7 +163,7 @@ def main():
             layer, prepared, answer = request["layer"], {}, {}
         else:
             try:
-                key = (request["pass"], request["layout"], request["threads"])
+                key = tuple(request[k] for k in ("pass", "layout", "threads", "dtype"))
                 if key not in prepared:
                     prepared[key] = peer.prepare(layer, *key)
                 if sys.argv[1] == "torch":

@@ -17,6 +17,7 @@ mod lines;
 mod naive;
 mod outer;
 mod pack;
+mod pairs;
 mod pixels;
 mod ring;
 mod scratch;
@@ -27,6 +28,7 @@ mod stencil;
 mod tests;
 mod tiling;
 mod wgrad;
+mod widened;
 mod window;
 
 pub use super::simd::MicroKernel;
@@ -129,6 +131,8 @@ fn fprop_at<T: Element>(
     y: &mut [T],
     write: Write,
 ) -> Result<()> {
+    let p = &p.joined();
+    let p = &p.joined();
     let [_, ws, _] = strides(p, layouts);
     let job = gemm::Job {
         level,
@@ -153,6 +157,8 @@ fn dgrad_at<T: Element>(
     dx: &mut [T],
     write: Write,
 ) -> Result<()> {
+    let p = &p.joined();
+    let p = &p.joined();
     let [_, ws, _] = strides(p, layouts);
     let job = gemm::Job {
         level,
@@ -177,6 +183,7 @@ fn wgrad_at<T: Element>(
     dw: &mut [T],
     write: Write,
 ) -> Result<()> {
+    let p = &p.joined();
     let [.., ws, _] = strides(p, layouts);
     let job = wgrad::Job {
         level,
@@ -197,6 +204,7 @@ fn forward_roles(p: &ConvProblem<4>, layouts: Layouts) -> Roles {
         groups: p.groups(),
         source_channels: p.in_channels() / p.groups(),
         target_channels: p.out_channels() / p.groups(),
+        weight_channels: p.in_channels() / p.groups(),
         source: xs,
         target: ys,
         source_size: p.input(),

@@ -2,7 +2,7 @@
 //!
 //! A kernel is an [`Op`]: one generic body over [`Vector`]. [`MicroKernel::dispatch`] runs it
 //! compiled for the level that was found at run time. `NDCONV_CPU_LEVEL` (`portable`, `avx2`,
-//! `avx512`, `neon`) lowers the level of a whole process.
+//! `avx512`, `avx512_bf16`, `amx`, `neon`) lowers the level of a whole process.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -19,13 +19,15 @@ macro_rules! register_tiles {
     (@sizes $scalar:ident, $level:expr, $kernel:ident, ($rows:expr, $vectors:expr), $operands:expr;
         $($count:literal)*) => {
         match ($vectors, $rows) {
-            $((1, $count) => $scalar::dispatch($level, $kernel::<$scalar, $count, 1>($operands)),)*
-            $((2, $count) => $scalar::dispatch($level, $kernel::<$scalar, $count, 2>($operands)),)*
+            $((1, $count) => $scalar::products($level, $kernel::<$scalar, $count, 1>($operands)),)*
+            $((2, $count) => $scalar::products($level, $kernel::<$scalar, $count, 2>($operands)),)*
             (vectors, rows) => unreachable!("{rows} rows of {vectors} vectors"),
         }
     };
 }
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod channelwise;
 mod direct;
 mod fir;
@@ -35,6 +37,7 @@ mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod outer;
+mod pairs;
 mod portable;
 mod ring;
 mod tile;
@@ -54,8 +57,11 @@ pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
+pub(crate) use pairs::{
+    STEPS, TileProduct, as_elements, as_pairs, interleave, join, join_rows, multiply_tiles,
+};
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
-pub(crate) use tile::{DEPTH, Factors, Places, ROW, multiply};
+pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
 
 /// An instruction set that this machine was found to have.
@@ -63,7 +69,11 @@ pub(crate) use transpose::transpose;
 /// Values come from [`Level::best`] and [`Level::available`] alone, so that holding one proves
 /// that its instructions may be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level(Set);
+pub struct Level {
+    set: Set,
+    /// Whether register tiles multiply pairs of bf16 that stand in the place of an `f32`.
+    pairs: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -78,6 +88,12 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// With products of pairs of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    /// AVX-512, and AMX for bf16.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Set {
@@ -90,6 +106,10 @@ impl Set {
             Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Bf16 => "avx512_bf16",
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => "amx",
         }
     }
 }
@@ -101,21 +121,62 @@ impl Level {
             not(any(target_arch = "x86_64", target_arch = "aarch64")),
             allow(unused_mut)
         )]
-        let mut levels = vec![Level(Set::Portable)];
+        let mut sets = vec![Set::Portable];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Level(Set::Avx2));
+                sets.push(Set::Avx2);
                 if is_x86_feature_detected!("avx512f") {
-                    levels.push(Level(Set::Avx512));
+                    sets.push(Set::Avx512);
+                    if is_x86_feature_detected!("avx512bf16") {
+                        sets.push(Set::Avx512Bf16);
+                    }
+                    // last: where both are, the pairs of AVX-512 are slower than its f32
+                    if amx::detected() {
+                        sets.push(Set::Amx);
+                    }
                 }
             }
         }
         #[cfg(target_arch = "aarch64")]
         if std::arch::is_aarch64_feature_detected!("neon") {
-            levels.push(Level(Set::Neon));
+            sets.push(Set::Neon);
         }
-        levels
+        let level = |set| Level { set, pairs: false };
+        sets.into_iter().map(level).collect()
+    }
+
+    /// This level with register tiles that multiply pairs of bf16, if it has such.
+    pub(crate) fn paired(self) -> Option<Level> {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self.set, Set::Avx512Bf16 | Set::Amx) {
+            return Some(Level {
+                pairs: true,
+                ..self
+            });
+        }
+        None
+    }
+
+    pub(crate) fn pairs(self) -> bool {
+        self.pairs
+    }
+
+    /// Whether products of pairs are those of [`multiply_tiles`].
+    pub(crate) fn tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.pairs && self.set == Set::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// The level of AMX where there is AVX-512; without AMX a model of it takes its place.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(crate) fn amx() -> Option<Level> {
+        is_x86_feature_detected!("avx512f").then_some(Level {
+            set: Set::Amx,
+            pairs: false,
+        })
     }
 
     /// The fastest level, or the one that `NDCONV_CPU_LEVEL` names if this machine has it;
@@ -128,10 +189,10 @@ impl Level {
             let Ok(wanted) = std::env::var("NDCONV_CPU_LEVEL") else {
                 return fastest;
             };
-            let found = levels.iter().find(|level| level.0.name() == wanted);
+            let found = levels.iter().find(|level| level.set.name() == wanted);
             *found.unwrap_or_else(|| {
-                let names: Vec<_> = levels.iter().map(|level| level.0.name()).collect();
-                let (names, fastest) = (names.join(", "), fastest.0.name());
+                let names: Vec<_> = levels.iter().map(|level| level.set.name()).collect();
+                let (names, fastest) = (names.join(", "), fastest.set.name());
                 eprintln!(
                     "ndconv: NDCONV_CPU_LEVEL={wanted} is none of this machine's levels \
                      ({names}); using {fastest}"
@@ -259,6 +320,10 @@ pub trait MicroKernel: Copy {
     fn geometry(level: Level) -> Geometry;
     /// Runs a kernel body compiled for `level`.
     fn dispatch<O: Op<Self>>(level: Level, op: O) -> O::Output;
+    /// As [`MicroKernel::dispatch`], with the products of the level: maybe of pairs.
+    fn products<O: Op<Self>>(level: Level, op: O) -> O::Output {
+        Self::dispatch(level, op)
+    }
     /// This thread's tile-sized buffers.
     fn scratch() -> &'static LocalKey<RefCell<Scratch<Self>>>;
     /// This thread's buffer for packed weights, kept between calls.
@@ -284,22 +349,27 @@ impl Geometry {
 }
 
 macro_rules! micro_kernel {
-    ($scalar:ident, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident) => {
+    ($scalar:ident, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident $(, $pairs:ident)?) => {
         impl MicroKernel for $scalar {
             fn geometry(level: Level) -> Geometry {
-                match level.0 {
+                match level.set {
                     Set::Portable => Geometry::of::<portable::$portable>(),
                     #[cfg(target_arch = "aarch64")]
                     Set::Neon => Geometry::of::<neon::$neon>(),
                     #[cfg(target_arch = "x86_64")]
                     Set::Avx2 => Geometry::of::<x86::$avx2>(),
                     #[cfg(target_arch = "x86_64")]
-                    Set::Avx512 => Geometry::of::<x86::$avx512>(),
+                    Set::Amx if level.pairs => Geometry {
+                        rows: STEPS,
+                        ..Geometry::of::<x86::$avx512>()
+                    },
+                    #[cfg(target_arch = "x86_64")]
+                    Set::Avx512 | Set::Avx512Bf16 | Set::Amx => Geometry::of::<x86::$avx512>(),
                 }
             }
 
             fn dispatch<O: Op<$scalar>>(level: Level, op: O) -> O::Output {
-                match level.0 {
+                match level.set {
                     // SAFETY: every machine can run it.
                     Set::Portable => unsafe { op.run::<portable::$portable>() },
                     #[cfg(target_arch = "aarch64")]
@@ -310,9 +380,23 @@ macro_rules! micro_kernel {
                     Set::Avx2 => unsafe { x86::run_avx2::<x86::$avx2, O>(op) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
-                    Set::Avx512 => unsafe { x86::run_avx512::<x86::$avx512, O>(op) },
+                    Set::Avx512 | Set::Avx512Bf16 | Set::Amx => unsafe {
+                        x86::run_avx512::<x86::$avx512, O>(op)
+                    },
                 }
             }
+
+            $(
+                #[cfg(target_arch = "x86_64")]
+                fn products<O: Op<$scalar>>(level: Level, op: O) -> O::Output {
+                    match level.pairs {
+                        // SAFETY: as above; only a level that has the instructions is of pairs, and
+                        // with AMX these are no register tiles.
+                        true if !level.tiles() => unsafe { x86::run_avx512_bf16::<x86::$pairs, O>(op) },
+                        _ => Self::dispatch(level, op),
+                    }
+                }
+            )?
 
             fn scratch() -> &'static LocalKey<RefCell<Scratch<$scalar>>> {
                 thread_local! {
@@ -338,5 +422,5 @@ macro_rules! micro_kernel {
     };
 }
 
-micro_kernel!(f32, F32x4, F32x4, F32x8, F32x16);
+micro_kernel!(f32, F32x4, F32x4, F32x8, F32x16, PairsX16);
 micro_kernel!(f64, F64x2, F64x2, F64x4, F64x8);

@@ -14,10 +14,12 @@
 //!
 //! Pixels need no copies, and channels fill vectors better than the positions of a small image.
 //! Where the product is much work for every element that it reads and writes, channels-first
-//! operands are therefore computed the other way: the source is transposed first, some images at a
-//! time, the result tile by tile.
+//! operands are therefore computed the other way ([`turned`]).
+//!
+//! Where the machine multiplies pairs of bf16, `k` counts pairs of channels.
 
 mod tile;
+mod turned;
 
 use std::sync::Arc;
 
@@ -26,14 +28,14 @@ use rayon::prelude::*;
 use super::channelwise;
 use super::depthwise;
 use super::direct;
-use super::pack::{pack_weight, transpose};
-use super::scratch::{product, take};
+use super::pack::pack_weight;
+use super::scratch::take;
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Reduction};
+use super::widened;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Level, MicroKernel};
-use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
 use crate::host::{Found, HostBuffer, Kept};
@@ -55,109 +57,33 @@ pub(super) struct Job<'a, T, S = T> {
     pub layout: Layout,
 }
 
-/// Elements of transposed images, of which there are as many at a time as fit.
-const TURNED: usize = 1 << 20;
-
-/// Positions that are transposed at once.
-const STRIP: usize = 64;
-
 impl<T: Element> Job<'_, T> {
-    pub fn run(self) -> Result<()> {
-        if let Some(plans) = spectral::plan(&self)? {
-            return spectral::run(&self, &plans);
+    pub fn run(&self) -> Result<()> {
+        if let Some(plans) = spectral::plan(self)? {
+            return spectral::run(self, &plans);
         }
-        if let Some((blocks, grids)) = direct::plan(&self) {
-            return direct::run(&self, blocks, &grids);
+        if let Some(done) = widened::forward(self) {
+            return done;
         }
-        if let Some(plan) = channelwise::plan(&self) {
-            return channelwise::run(&self, &plan);
+        if let Some((blocks, grids)) = direct::plan(self) {
+            return direct::run(self, blocks, &grids);
         }
-        match depthwise::windows(&self) {
-            Some(windows) => depthwise::run(&self, &windows),
-            None if self.turns() => self.multiply_turned(),
-            None => self.multiply(),
+        if let Some(plan) = channelwise::plan(self) {
+            return channelwise::run(self, &plan);
         }
-    }
-
-    /// Whether to compute channels-first operands as if the channels came last: by how many
-    /// products each way takes, with what fills up vectors, and what is moved.
-    fn turns(&self) -> bool {
-        let roles = &self.roles;
-        let (source, target) = (roles.source_channels, roles.target_channels);
-        let few = source < 32 || target < 32;
-        if self.layout == Layout::ChannelsLast || few || roles.source.outer > TURNED {
-            return false;
+        match depthwise::windows(self) {
+            Some(windows) => depthwise::run(self, &windows),
+            None => match self.paired() {
+                Some(level) => self.multiply_pairs(level),
+                None if self.turns(self.level) => self.multiply_turned(self.level),
+                None => self.multiply(),
+            },
         }
-        let lanes = T::Acc::geometry(self.level).lanes;
-        let products = |positions: &dyn Fn(usize) -> usize, channels: usize| {
-            let each = |s: &Stencil| (positions(s.positions()) * s.taps.len()) as f64;
-            self.stencils.iter().map(each).sum::<f64>() * (source * channels) as f64
-        };
-        let first = products(&|p| p.next_multiple_of(lanes), target);
-        let last = products(&|p| p, target.next_multiple_of(lanes));
-        let pixels = |size: [usize; 4]| product(&size) as f64;
-        let moved =
-            pixels(roles.source_size) * source as f64 + pixels(roles.target_size) * target as f64;
-        let taps: usize = self.stencils.iter().map(|s| s.taps.len()).sum();
-        let weights = (taps * source * target) as f64 / roles.batch.max(1) as f64;
-        // Estimates: products of pixels take 0.8 of the time of others (nearly what both forms of
-        // 3x3 layers take), moving an element or packing a weight the other way that of 40.
-        0.8 * last + 40.0 * (moved + weights) < first
-    }
-
-    /// Some images at a time. Where those are several times the weights are packed again for the
-    /// second, and kept for the others.
-    fn multiply_turned(self) -> Result<()> {
-        let roles = &self.roles;
-        let channels = roles.groups * roles.source_channels;
-        let (pixels, image) = (roles.source.channel, roles.source.outer);
-        let images = (TURNED / image.max(1)).clamp(1, roles.batch.max(1));
-        // Taken out of its cell for the call: a thread that waits may start another call.
-        let mut lent = T::Acc::turned().take();
-        let turned = take(&mut lent, product(&[images, image]))?;
-        let done = (0..roles.batch).step_by(images).try_for_each(|first| {
-            let batch = images.min(roles.batch - first);
-            let source = &self.source[first * roles.source.outer..];
-            let turned = &mut turned[..batch * image];
-            let to = turned.par_chunks_mut(image.max(1));
-            source
-                .par_chunks(image.max(1))
-                .zip(to)
-                .for_each(|(image, to)| {
-                    let strips = to.par_chunks_mut((STRIP * channels).max(1));
-                    let strips = strips.with_min_len((1 << 13) / channels.max(1) / STRIP + 1);
-                    strips.enumerate().for_each(|(strip, to)| {
-                        let (from, count) = (&image[strip * STRIP..], to.len() / channels);
-                        transpose(self.level, from, pixels, (channels, count), to, channels);
-                    });
-                });
-            let target = (first * roles.target.outer, batch * roles.target.outer);
-            Job {
-                level: self.level,
-                roles: Roles {
-                    batch,
-                    source: Strides::new(Layout::ChannelsLast, channels, roles.source_size),
-                    ..*roles
-                },
-                stencils: self.stencils.clone(),
-                source: &*turned,
-                weight: self.weight,
-                kept: self.kept,
-                bias: self.bias,
-                // SAFETY: nobody else has these images of the target.
-                target: Output::new(unsafe { self.target.part(target.0, target.1) }),
-                write: self.write,
-                layout: Layout::ChannelsLast,
-            }
-            .multiply()
-        });
-        T::Acc::turned().replace(lent);
-        done
     }
 }
 
 impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
-    fn multiply(self) -> Result<()> {
+    fn multiply(&self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;
         let key = self.kept.map(|kept| (kept, self.packing()));
@@ -229,9 +155,11 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let mut key = vec![
             T::Acc::geometry(self.level).lanes,
             usize::from(self.layout == Layout::ChannelsLast),
+            usize::from(self.level.pairs()),
             roles.groups,
             roles.source_channels,
             roles.target_channels,
+            roles.weight_channels,
             roles.weight_group,
             roles.weight_target,
             roles.weight_source,

@@ -12,6 +12,7 @@
 //! fill up vectors; at the edges of `x` a mask leaves out those that are outside.
 
 mod operands;
+mod pairs;
 mod plan;
 
 use std::ops::Range;
@@ -19,10 +20,11 @@ use std::ops::Range;
 use super::pack::transpose;
 use super::scratch::{Buffer, Scratch};
 use super::split::{self, Sums, share};
+use super::stencil::Roles;
 use super::wgrad::Job;
 use crate::cpu::output::{Output, store};
 use crate::cpu::simd::{MicroKernel, OuterProduct, Segments, outer_product};
-use crate::element::Element;
+use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::ops::Write;
 use crate::shape::Layout;
@@ -30,6 +32,12 @@ use operands::{Row, View};
 use plan::{Part, Plan, Run};
 
 pub(super) fn run<T: Element>(job: &Job<T>, dw: &mut [T], write: Write) -> Result<()> {
+    let paired = job.level.paired().filter(|_| T::DTYPE == DType::BF16);
+    let job = &Job {
+        level: paired.unwrap_or(job.level),
+        stencil: job.stencil.clone(),
+        ..*job
+    };
     let plan = Plan::new(job);
     let tiles = job.roles.groups * plan.tiles * plan.parts.len();
     let chunks = job.roles.batch * plan.blocks;
@@ -49,6 +57,19 @@ struct Tile<'a> {
     /// From one row of sums to the next, and how many.
     pitch: usize,
     rows: usize,
+}
+
+impl Tile<'_> {
+    /// Its channels among those of all groups.
+    fn source_channels(&self, roles: &Roles) -> Range<usize> {
+        let first = self.group * roles.source_channels;
+        first + self.part.channels.start..first + self.part.channels.end
+    }
+
+    fn target_channels(&self, roles: &Roles) -> Range<usize> {
+        let first = self.group * roles.target_channels;
+        first + self.channels.start..first + self.channels.end
+    }
 }
 
 impl<T: Element> Products<'_, '_, T> {
@@ -87,19 +108,22 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
         let (job, roles, plan) = (self.job, &self.job.roles, &self.plan);
         let tile = self.tile(tile);
         let (part, pitch, height) = (tile.part, tile.pitch, tile.channels.len());
-        let x_channels = tile.group * roles.source_channels + part.channels.start;
-        let x_channels = (x_channels, part.channels.len());
-        let dy_channels = tile.group * roles.target_channels + tile.channels.start;
-        let dy_channels = (dy_channels, height);
-        let Scratch {
-            a, b, c, segments, ..
-        } = scratch;
+        let x_channels = tile.source_channels(roles);
+        let x_channels = (x_channels.start, x_channels.len());
+        let dy_channels = (tile.target_channels(roles).start, height);
         for chunk in chunks.0..chunks.1 {
             let (image, block) = (chunk / plan.blocks, chunk % plan.blocks);
             let block = share(job.stencil.positions(), plan.blocks, block);
             let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
-            let dy = job.view(dy, &roles.target, dy_channels, block.0..block.1, a)?;
             let x = &job.x[image * roles.source.outer..][..roles.source.outer];
+            if job.level.pairs() {
+                self.add_pairs(&tile, (x, dy), block, sums, scratch)?;
+                continue;
+            }
+            let Scratch {
+                a, b, c, segments, ..
+            } = &mut *scratch;
+            let dy = job.view(dy, &roles.target, dy_channels, block.0..block.1, a)?;
             let mut rest = &mut *sums;
             for span in &part.spans {
                 let runs = &part.runs[span.clone()];

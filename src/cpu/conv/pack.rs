@@ -10,7 +10,9 @@ use super::scratch::product;
 use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
 use crate::cpu::output::Output;
-use crate::cpu::simd::{self, Geometry, Level, MicroKernel, ROW, Rows, as_acc};
+use crate::cpu::simd::{
+    self, Geometry, Level, MicroKernel, ROW, Rows, as_acc, as_pairs, join_rows,
+};
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -103,19 +105,24 @@ impl<T: Element, S: Element<Acc = T::Acc>> Panels<'_, '_, T, S> {
     fn taps_in_weight(&self) -> Option<usize> {
         let roles = &self.job.roles;
         let taps = roles.weight_source.min(roles.weight_target);
-        let most = 2 * self.stencil.taps.len() > taps && taps <= COLUMNS;
+        let most = 2 * self.stencil.taps.len() > taps && self.unit() * taps <= COLUMNS;
         (roles.taps_contiguous && taps > 1 && most).then_some(taps)
+    }
+
+    /// Source channels that are a step of the reduction.
+    fn unit(&self) -> usize {
+        1 + usize::from(self.job.level.pairs())
     }
 
     fn transposed(&self, taps: usize, packed: &Output<T::Acc>) {
         let roles = &self.job.roles;
-        let segments = roles.source_channels.div_ceil(SEGMENT);
+        let segments = roles.weight_channels.div_ceil(SEGMENT);
         let tasks = roles.groups * self.panels * segments;
         (0..tasks).into_par_iter().for_each(|task| {
             let (rest, segment) = (task / segments, task % segments);
             let (group, panel) = (rest / self.panels, rest % self.panels);
             let from = segment * SEGMENT;
-            let channels = from..roles.source_channels.min(from + SEGMENT);
+            let channels = from..roles.weight_channels.min(from + SEGMENT);
             self.segment(taps, (group, panel), channels, packed);
         });
     }
@@ -134,23 +141,45 @@ impl<T: Element, S: Element<Acc = T::Acc>> Panels<'_, '_, T, S> {
         let count = self.wide.min(roles.target_channels - m0);
         let width = count.next_multiple_of(self.wide / 2);
         let weight = &self.job.weight[group * roles.weight_group + m0 * roles.weight_target..];
+        if channels.start == 0 {
+            // tiles read a few steps more than the last block has
+            let used = self.reduction.range(blocks - 1).1 * width;
+            let at = (group * blocks + blocks - 1) * self.panels + panel;
+            // SAFETY: no other task has the panel's first source channels.
+            unsafe { packed.part(at * block * self.wide + used, block * self.wide - used) }
+                .fill(T::Acc::zero());
+        }
         // lanes past the last target channel stay zero
         let mut rows = [T::Acc::zero(); COLUMNS * WIDEST];
-        let together = match roles.weight_source == taps {
-            true => COLUMNS / taps,
-            false => 1,
+        let mut pairs = [T::Acc::zero(); WIDEST];
+        let unit = self.unit();
+        let unbroken = roles.weight_source == taps;
+        let together = match unbroken {
+            true => COLUMNS / taps / unit * unit,
+            false => unit,
         };
         for first in channels.clone().step_by(together) {
             let n = together.min(channels.end - first);
-            let from = &weight[first * roles.weight_source..];
-            let (step, size) = (roles.weight_target, (count, n * taps));
-            transpose(self.job.level, from, step, size, &mut rows, width);
-            for s in 0..n {
+            let (step, size) = (roles.weight_target, if unbroken { n * taps } else { taps });
+            for s in (0..n).step_by(size / taps) {
+                let from = &weight[(first + s) * roles.weight_source..];
+                let to = &mut rows[s * taps * width..];
+                transpose(self.job.level, from, step, (count, size), to, width);
+            }
+            for s in (0..n).step_by(unit) {
                 for (t, tap) in self.stencil.taps.iter().enumerate() {
-                    let k = t * roles.source_channels + first + s;
+                    let k = t * roles.source_channels + (first + s) / unit;
                     let at = (group * blocks + k / block) * self.panels + panel;
                     let at = at * block * self.wide + k % block * width;
-                    let row = &rows[(s * taps + tap.weight) * width..][..width];
+                    let row = |s: usize| &rows[(s * taps + tap.weight) * width..][..width];
+                    let row = match unit {
+                        1 => row(s),
+                        _ => {
+                            let second = (s + 1 < n).then(|| row(s + 1));
+                            join_rows(row(s), second, &mut pairs[..width]);
+                            &pairs[..width]
+                        }
+                    };
                     // SAFETY: no other task has these rows of this panel.
                     unsafe { packed.part(at, width) }.copy_from_slice(row);
                 }
@@ -206,6 +235,8 @@ pub(super) fn panel_block<T: Element, S: Element<Acc = T::Acc>>(
     let k = order(job, stencil, reduction, block);
     let from = &job.weight[group * roles.weight_group + m0 * roles.weight_target..];
     let width = channels.next_multiple_of(lanes);
+    // tiles read a few steps more
+    to[k.count * width..].fill(T::Acc::default());
     pack_panel(job, stencil, k, from, (channels, width), to);
 }
 
@@ -261,39 +292,74 @@ fn pack_panel<T: Element, S: Element<Acc = T::Acc>>(
     to: &mut [T::Acc],
 ) {
     let roles = &job.roles;
+    let pairs = job.level.pairs();
     let to = &mut to[..k.count * width];
     if channels < width {
         to.fill(T::Acc::default());
     }
+    // the last lanes stay zero
+    let mut rows = [T::Acc::zero(); SEGMENT * WIDEST];
     let mut row = 0;
     while row < k.count {
         let (channel, tap) = k.channel_and_tap(k.first + row);
-        let from = &from[channel * roles.weight_source + stencil.taps[tap].weight..];
         let to = &mut to[row * width..];
-        if roles.weight_source == 1 && !k.channel_major {
-            let run = (k.channels - channel).min(k.count - row);
-            transpose(
-                job.level,
-                from,
-                roles.weight_target,
-                (channels, run),
-                to,
-                width,
-            );
+        let run = match roles.weight_source == 1 && !k.channel_major {
+            true => (k.channels - channel).min(k.count - row),
+            false => 1,
+        };
+        let from =
+            |channel: usize| &from[channel * roles.weight_source + stencil.taps[tap].weight..];
+        if !pairs {
+            panel_rows(job, from(channel), (channels, run), to, width);
             row += run;
             continue;
         }
+        if roles.weight_source == 1
+            && roles.weight_channels.is_multiple_of(2)
+            && let Some(from) = as_pairs(from(2 * channel))
+        {
+            let (step, size) = (roles.weight_target / 2, (channels, run));
+            simd::transpose(job.level, from, step, size, to, width);
+            row += run;
+            continue;
+        }
+        let run = run.min(SEGMENT / 2);
+        let n = (2 * run).min(roles.weight_channels - 2 * channel);
+        panel_rows(job, from(2 * channel), (channels, n), &mut rows, width);
+        let pairs = rows[..n * width]
+            .chunks(2 * width)
+            .zip(to.chunks_exact_mut(width));
+        for (rows, to) in pairs {
+            let (first, second) = rows.split_at(width);
+            join_rows(first, Some(second).filter(|row| !row.is_empty()), to);
+        }
+        row += run;
+    }
+}
+
+/// Some source channels of some target channels: `to[source * width + target]`.
+fn panel_rows<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    from: &[T],
+    (channels, count): (usize, usize),
+    to: &mut [T::Acc],
+    width: usize,
+) {
+    let roles = &job.roles;
+    if roles.weight_source == 1 {
+        let (step, size) = (roles.weight_target, (channels, count));
+        return transpose(job.level, from, step, size, to, width);
+    }
+    for (i, to) in to.chunks_exact_mut(width).enumerate().take(count) {
+        let from = &from[i * roles.weight_source..];
         if roles.weight_target == 1 {
             T::widen(&from[..channels], &mut to[..channels]);
         } else {
-            for (to, from) in to[..channels]
-                .iter_mut()
-                .zip(from.iter().step_by(roles.weight_target))
-            {
+            let from = from.iter().step_by(roles.weight_target);
+            for (to, from) in to[..channels].iter_mut().zip(from) {
                 *to = from.to_acc();
             }
         }
-        row += 1;
     }
 }
 
@@ -310,9 +376,18 @@ pub(super) fn transpose<T: Element>(
         simd::transpose(level, from, step, (rows, columns), to, pitch);
         return;
     }
-    for row in 0..rows {
-        for (column, v) in from[row * step..][..columns].iter().enumerate() {
-            to[column * pitch + row] = v.to_acc();
+    // widened a few rows at a time
+    const ROWS: usize = 16;
+    let mut widened = [T::Acc::zero(); ROWS * COLUMNS];
+    for row in (0..rows).step_by(ROWS) {
+        for column in (0..columns).step_by(COLUMNS) {
+            let (height, width) = (ROWS.min(rows - row), COLUMNS.min(columns - column));
+            for i in 0..height {
+                let from = &from[(row + i) * step + column..][..width];
+                T::widen(from, &mut widened[i * COLUMNS..][..width]);
+            }
+            let to = &mut to[column * pitch + row..];
+            simd::transpose(level, &widened, COLUMNS, (height, width), to, pitch);
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Scratch<A> {
     pub(super) places: Vec<Place>,
     /// The rows of a product.
     pub(super) rows: Places,
+    /// Operands of a product of tiles.
+    pub(super) tiles: Buffer<A>,
     /// A row of a product that is all zeros.
     pub(super) zeros: Buffer<A>,
     pub(super) segments: Segments,

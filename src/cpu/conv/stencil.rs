@@ -17,9 +17,11 @@ use crate::problem::ConvProblem;
 pub(super) struct Roles {
     pub batch: usize,
     pub groups: usize,
-    /// Channels of a group.
+    /// Channels of a group; of the source pairs of them, on a [paired](crate::cpu::simd::Level::paired) level.
     pub source_channels: usize,
     pub target_channels: usize,
+    /// Channels of a group of the source, which the weight has.
+    pub weight_channels: usize,
     pub source: Strides,
     pub target: Strides,
     /// Spatial sizes.
@@ -39,6 +41,7 @@ impl Roles {
         Roles {
             source_channels: self.target_channels,
             target_channels: self.source_channels,
+            weight_channels: self.target_channels,
             source: self.target,
             target: self.source,
             source_size: self.target_size,

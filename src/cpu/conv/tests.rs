@@ -215,7 +215,12 @@ fn equals_the_definition() {
             match rng.random_range(0..4) {
                 0 => check::<f64>(&p, level, layouts, &mut rng),
                 1 => check::<f16>(&p, level, layouts, &mut rng),
-                2 => check::<bf16>(&p, level, layouts, &mut rng),
+                2 => {
+                    check::<bf16>(&p, level, layouts, &mut rng);
+                    for level in pair_levels() {
+                        check::<bf16>(&p, level, layouts, &mut rng);
+                    }
+                }
                 _ => check::<f32>(&p, level, layouts, &mut rng),
             }
         }
@@ -274,6 +279,15 @@ fn larger() -> Vec<ConvProblem<4>> {
     ]
 }
 
+/// Those that multiply pairs of bf16, with a model of AMX where there is none.
+fn pair_levels() -> Vec<Level> {
+    let mut levels = Level::available();
+    levels.retain(|level| level.paired().is_some());
+    #[cfg(target_arch = "x86_64")]
+    levels.extend(Level::amx().filter(|level| !levels.contains(level)));
+    levels
+}
+
 #[test]
 fn larger_problems_equal_the_definition() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
@@ -285,7 +299,11 @@ fn larger_problems_equal_the_definition() {
         }
         check::<f64>(&p, Level::best(), LAYOUTS[0], &mut rng);
         check::<f16>(&p, Level::best(), LAYOUTS[0], &mut rng);
-        check::<bf16>(&p, Level::best(), LAYOUTS[3], &mut rng);
+        for layouts in LAYOUTS {
+            for level in pair_levels() {
+                check::<bf16>(&p, level, layouts, &mut rng);
+            }
+        }
     }
 }
 
@@ -293,39 +311,34 @@ fn larger_problems_equal_the_definition() {
 fn bits_do_not_depend_on_threads() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for p in larger() {
-        let mut values = |shape: Vec<usize>| -> Vec<f32> {
-            let len = shape.iter().product();
-            (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
-        };
-        let (x, w, dy) = (
-            values(p.x_shape()),
-            values(p.w_shape()),
-            values(p.y_shape()),
-        );
         for layouts in LAYOUTS {
-            let results = [1, 2, 3].map(|threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                pool.build().unwrap().install(|| {
-                    let (mut dx, mut dw, mut y) = (x.clone(), w.clone(), dy.clone());
-                    let (level, write) = (Level::best(), Write::Overwrite);
-                    fprop_at(level, &p, layouts, (&x, w[..].into(), None), &mut y, write).unwrap();
-                    dgrad_at(
-                        level,
-                        &p,
-                        layouts,
-                        (&dy, w[..].into(), None),
-                        &mut dx,
-                        write,
-                    )
-                    .unwrap();
-                    wgrad_at(level, &p, layouts, (&x, &dy), &mut dw, write).unwrap();
-                    [y, dx, dw].map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
-                })
-            });
-            assert!(
-                results[0] == results[1] && results[1] == results[2],
-                "{p:?}"
-            );
+            bits_with_threads::<f32>(&p, layouts, &mut rng);
+            bits_with_threads::<bf16>(&p, layouts, &mut rng);
         }
     }
+}
+
+fn bits_with_threads<T: Element>(p: &ConvProblem<4>, layouts: Layouts, rng: &mut ChaCha8Rng) {
+    let mut values = |shape: Vec<usize>| -> Vec<T> {
+        let len = shape.iter().product();
+        let values = (0..len).map(|_| T::from_f64(rng.random_range(-1.0..1.0)));
+        values.collect()
+    };
+    let [x, w, dy] = [p.x_shape(), p.w_shape(), p.y_shape()].map(&mut values);
+    let results = [1, 2, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let (mut dx, mut dw, mut y) = (x.clone(), w.clone(), dy.clone());
+            let (level, write) = (Level::best(), Write::Overwrite);
+            let [forward, backward] = [&x, &dy].map(|source| (&source[..], w[..].into(), None));
+            fprop_at(level, p, layouts, forward, &mut y, write).unwrap();
+            dgrad_at(level, p, layouts, backward, &mut dx, write).unwrap();
+            wgrad_at(level, p, layouts, (&x, &dy), &mut dw, write).unwrap();
+            [y, dx, dw].map(|v| v.iter().map(|v| v.to_f64().to_bits()).collect::<Vec<_>>())
+        })
+    });
+    assert!(
+        results[0] == results[1] && results[1] == results[2],
+        "{p:?}"
+    );
 }

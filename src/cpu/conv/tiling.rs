@@ -2,9 +2,15 @@
 //! register tiles. All of it depends on the problem and the level alone, never on the threads.
 
 use super::pack::packed_len;
+use super::scratch::Buffer;
 use super::split::{TASKS, share};
 use super::stencil::{Roles, Stencil};
-use crate::cpu::simd::{DEPTH, Factors, Geometry, Level, MicroKernel, Places, multiply};
+use crate::cpu::simd::{
+    DEPTH, Factors, Geometry, Level, Places, ROW, STEPS, TileProduct, copy_rows, multiply,
+    multiply_tiles,
+};
+use crate::element::Accumulator;
+use crate::error::Result;
 use crate::shape::Layout;
 
 /// The reduction over `k`, in blocks of nearly equal length.
@@ -17,11 +23,13 @@ pub(super) struct Reduction {
 
 impl Reduction {
     pub fn new(total: usize) -> Self {
-        let blocks = total.div_ceil(DEPTH);
+        let blocks = total.div_ceil(DEPTH).max(1);
+        // all but the last one fill tiles
+        let block = total.div_ceil(blocks).next_multiple_of(STEPS);
         Reduction {
             total,
-            block: total.div_ceil(blocks.max(1)),
-            blocks,
+            block,
+            blocks: total.div_ceil(block.max(1)),
         }
     }
 
@@ -87,7 +95,10 @@ impl Grid {
                 break;
             }
         }
-        let few = roles.batch.saturating_mul(position_tiles) <= FEW_USES;
+        // the taps of a weight are spread out best all at once
+        let spread =
+            layout == Layout::ChannelsLast && roles.weight_source.min(roles.weight_target) > 1;
+        let few = roles.batch.saturating_mul(position_tiles) <= FEW_USES && !spread;
         let packed_len = if few && !again {
             0
         } else {
@@ -120,15 +131,46 @@ pub(super) struct Product<'a, A> {
     pub add: bool,
 }
 
-impl<A: MicroKernel> Product<'_, A> {
-    /// `c` has rows of `vectors` vectors.
-    pub fn run(&self, c: &mut [A], height: usize, vectors: usize) {
+impl<A: Accumulator> Product<'_, A> {
+    /// `c` has rows of `vectors` vectors; `copy` is for tiles.
+    pub fn run(
+        &self,
+        c: &mut [A],
+        height: usize,
+        vectors: usize,
+        copy: &mut Buffer<A>,
+    ) -> Result<()> {
         let Geometry { lanes, rows } = A::geometry(self.level);
         let pitch = vectors * lanes;
+        if self.level.tiles() {
+            let a = copy.take(height.next_multiple_of(STEPS) * ROW)?;
+            copy_rows(self.level, self.places, self.a, a);
+            for first in (0..vectors).step_by(2) {
+                let lanes = lanes * (vectors - first).min(2);
+                let product = TileProduct {
+                    a: &*a,
+                    a_pitch: ROW,
+                    b: &self.b[first / 2 * self.panel..],
+                    b_pitch: lanes,
+                    steps: self.places.depth().next_multiple_of(STEPS),
+                    c: &mut c[first * A::geometry(self.level).lanes..],
+                    c_pitch: pitch,
+                    rows: height,
+                    lanes,
+                    add: self.add,
+                };
+                multiply_tiles(self.level, product);
+            }
+            return Ok(());
+        }
         // rows in blocks of nearly equal size: a block of one row is as slow as one of four
         let blocks = height.div_ceil(rows);
         for block in 0..blocks {
             let (r0, r1) = share(height, blocks, block);
+            if block + 1 < blocks {
+                let next = share(height, blocks, block + 1);
+                self.places.prefetch(self.a, next.0..next.1);
+            }
             for first in (0..vectors).step_by(2) {
                 let factors = Factors {
                     places: self.places,
@@ -143,5 +185,6 @@ impl<A: MicroKernel> Product<'_, A> {
                 multiply(self.level, r1 - r0, (vectors - first).min(2), factors);
             }
         }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use super::direct_wgrad;
 use super::outer;
 use super::spectral;
 use super::stencil::{Roles, Stencil};
+use super::widened;
 use crate::cpu::simd::Level;
 use crate::element::Element;
 use crate::error::Result;
@@ -25,6 +26,9 @@ impl<T: Element> Job<'_, T> {
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {
         if let Some(plan) = spectral::wgrad_plan(self)? {
             return spectral::run_wgrad(self, &plan, dw, write);
+        }
+        if let Some(done) = widened::backward(self, dw, write) {
+            return done;
         }
         if let Some(plan) = direct_wgrad::plan(self) {
             return direct_wgrad::run(self, plan, dw, write);

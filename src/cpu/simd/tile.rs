@@ -4,7 +4,9 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
-use super::{Level, MicroKernel, Op, Vector};
+use std::ops::Range;
+
+use super::{Level, MicroKernel, Op, STEPS, Vector};
 
 /// Longest block of the reduction that is packed and multiplied at a time.
 pub(crate) const DEPTH: usize = 256;
@@ -27,6 +29,11 @@ pub(crate) struct Places {
 const OUTSIDE: usize = usize::MAX;
 
 impl Places {
+    /// Steps of all runs.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// Forgets everything; every run has so many rows.
     pub fn reset(&mut self, rows: usize) {
         self.runs.clear();
@@ -52,11 +59,69 @@ impl Places {
         self.starts.resize(self.starts.len() + rows, OUTSIDE);
     }
 
+    /// Asks for some rows to come to the caches, if they have one run: those of several overlap with
+    /// rows that were read.
+    pub fn prefetch<A>(&self, a: &[A], rows: Range<usize>) {
+        if let [steps] = self.runs[..] {
+            for &start in self.starts[rows].iter().filter(|&&start| start != OUTSIDE) {
+                super::prefetch(&a[start..start + steps]);
+            }
+        }
+    }
+
     /// Rows that were packed one after the other, [`ROW`] apart.
     pub fn packed(&mut self, rows: usize, depth: usize) {
         self.reset(rows);
         self.run(depth);
         self.inside(0, ROW, rows);
+    }
+}
+
+/// Copies rows one after the other, [`ROW`] apart, with zeros up to the next multiple of [`STEPS`].
+pub(crate) fn copy_rows<A: MicroKernel>(level: Level, places: &Places, a: &[A], to: &mut [A]) {
+    A::dispatch(level, Copied { places, a, to });
+}
+
+struct Copied<'a, A> {
+    places: &'a Places,
+    a: &'a [A],
+    to: &'a mut [A],
+}
+
+impl<A: Copy> Op<A> for Copied<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(self) {
+        const { assert!(V::LANES <= ROW - DEPTH && STEPS <= ROW - DEPTH) };
+        let Copied { places, a, to } = self;
+        for (row, to) in to.chunks_exact_mut(ROW).enumerate().take(places.rows) {
+            let starts = places.starts.iter().skip(row).step_by(places.rows);
+            let mut k = 0;
+            for (&steps, &start) in places.runs.iter().zip(starts) {
+                let from = match start {
+                    OUTSIDE => None,
+                    start => Some(&a[start..][..steps]),
+                };
+                for at in (0..steps).step_by(V::LANES) {
+                    let lanes = u32::MAX >> (32 - V::LANES.min(steps - at));
+                    // SAFETY: the level is the caller's promise. The mask ends with the row of `a`;
+                    // `to` has room for a vector behind the last step, at most DEPTH.
+                    unsafe {
+                        let vector = match from {
+                            Some(from) => V::zero().load_masked(lanes, from.as_ptr().add(at)),
+                            None => V::zero(),
+                        };
+                        vector.store(to[k + at..][..V::LANES].as_mut_ptr());
+                    }
+                }
+                k += steps;
+            }
+            for at in (0..STEPS).step_by(V::LANES) {
+                // SAFETY: as above.
+                unsafe { V::zero().store(to[k + at..][..V::LANES].as_mut_ptr()) };
+            }
+        }
     }
 }
 

@@ -20,6 +20,27 @@ pub unsafe fn run_avx512<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
     unsafe { op.run::<V>() }
 }
 
+/// # Safety
+/// The machine must have AVX-512F and AVX512_BF16.
+#[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+pub unsafe fn run_avx512_bf16<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+    // SAFETY: the instructions are there by this function's own contract.
+    unsafe { op.run::<V>() }
+}
+
+/// The sum of the products of two pairs of bf16, in every lane, and of `sum`.
+///
+/// # Safety
+/// The machine must have AVX512_BF16.
+#[inline(always)]
+unsafe fn multiply_add_pairs(a: __m512, b: __m512, sum: __m512) -> __m512 {
+    // SAFETY: the level by this function's contract; any bits are pairs of bf16.
+    unsafe {
+        let pairs = |v: __m512| std::mem::transmute::<__m512, __m512bh>(v);
+        _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+    }
+}
+
 /// Bit `l` of a mask of 16 to bit `2 * l`.
 #[inline(always)]
 fn spread(mask: u32) -> u32 {
@@ -307,6 +328,14 @@ vector! {
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps,
     masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32, _mm512_mask_storeu_ps, permute permute_wide_f32
+}
+
+// Of pairs of bf16 but for its sums, which are f32: products are right, and what only moves lanes.
+vector! {
+    PairsX16(__m512), f32, lanes 16, rows 14,
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, multiply_add_pairs,
+    masked masked_wide_f32
 }
 
 vector! {

@@ -121,7 +121,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 panel: 2 * lanes * depth,
                 add: block > 0,
             };
-            product.run(c, height, vectors);
+            product.run(c, height, vectors, &mut scratch.tiles)?;
         }
         self.store_planes(stencil, tile, c, width);
         Ok(())
@@ -253,7 +253,12 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
         let joined = short && self.roles.groups == 1;
         let Scratch {
-            a, b, rows, zeros, ..
+            a,
+            b,
+            rows,
+            tiles,
+            zeros,
+            ..
         } = scratch;
         let zeros = zeros.zeros(DEPTH)?;
         if reduction.total == 0 && !add {
@@ -292,7 +297,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 panel,
                 add: add || block > 0,
             };
-            product.run(c, height, vectors);
+            product.run(c, height, vectors, tiles)?;
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ impl<T: Element> Job<'_, T> {
         let count = channels.len();
         let alone = roles.groups == 1 && count == roles.source_channels;
         let full = count.is_multiple_of(2 * lanes);
-        let joined = !full && (alone || !self.in_place());
+        let joined = self.level.pairs() || !full && (alone || !self.in_place());
         let mut parts: Vec<Part> = Vec::new();
         let mut tap = 0;
         while tap < taps {

@@ -1,0 +1,186 @@
+//! 16-bit operands of the kernels for few channels ([`direct`], [`channelwise`], [`depthwise`]), which
+//! are written for `f32`: some images at a time are widened, computed as `f32` and rounded.
+
+use std::any::TypeId;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::gemm;
+use super::scratch::{product, take};
+use super::split::PIECES;
+use super::stencil::Roles;
+use super::{channelwise, depthwise, direct, direct_wgrad, wgrad};
+use crate::cpu::output::{Output, store};
+use crate::cpu::simd::MicroKernel;
+use crate::element::Element;
+use crate::error::Result;
+use crate::ops::Write;
+
+/// Elements of the widened images of one operand, of which there are as many as fit.
+const WIDENED: usize = 1 << 20;
+
+/// Elements that a task converts, at least.
+const LEAST: usize = 1 << 12;
+
+/// Lots of images of which both operands fit.
+fn lots(roles: &Roles) -> Option<impl Iterator<Item = Range<usize>>> {
+    let image = roles.source.outer.max(roles.target.outer).max(1);
+    let (batch, images) = (roles.batch, WIDENED / image);
+    let lots = (0..batch).step_by(images.max(1));
+    (images > 0).then(|| lots.map(move |first| first..batch.min(first + images)))
+}
+
+/// Memory for a weight and for the images of a lot: of the source, of the target.
+fn parts<'a, A: Copy + Default>(
+    memory: &'a mut Vec<A>,
+    weight: usize,
+    roles: &Roles,
+) -> Result<[&'a mut [A]; 3]> {
+    let images = lots(roles).and_then(|mut lots| lots.next());
+    let images = images.map_or(0, |lot| lot.len());
+    let [source, target] = [roles.source, roles.target].map(|s| product(&[images, s.outer]));
+    let all = take(memory, weight.saturating_add(source).saturating_add(target))?;
+    let (weight, images) = all.split_at_mut(weight);
+    let (source, target) = images.split_at_mut(source);
+    Ok([weight, source, target])
+}
+
+fn widen<T: Element>(from: &[T], to: &mut [T::Acc]) {
+    let each = to.len().div_ceil(PIECES).max(LEAST);
+    let parts = from.par_chunks(each).zip(to.par_chunks_mut(each));
+    parts.for_each(|(from, to)| T::widen(from, to));
+}
+
+fn narrow<T: Element>(sums: &mut [T::Acc], to: &mut [T], write: Write) {
+    let each = sums.len().div_ceil(PIECES).max(LEAST);
+    let parts = sums.par_chunks_mut(each).zip(to.par_chunks_mut(each));
+    parts.for_each(|(sums, to)| store(sums, to, write));
+}
+
+/// Computes fprop or dgrad if this is the way to do it.
+pub(super) fn forward<T: Element>(job: &gemm::Job<T>) -> Option<Result<()>> {
+    if TypeId::of::<T>() == TypeId::of::<T::Acc>() {
+        return None;
+    }
+    let planned = of(job, job.roles, &[], &[], None, &mut []);
+    let suits = direct::plan(&planned).is_some()
+        || channelwise::plan(&planned).is_some()
+        || depthwise::windows(&planned).is_some();
+    if !suits || job.pairs_pay() {
+        return None;
+    }
+    let lots = lots(&job.roles)?;
+    Some(run_forward(job, lots))
+}
+
+fn run_forward<T: Element>(
+    job: &gemm::Job<T>,
+    lots: impl Iterator<Item = Range<usize>>,
+) -> Result<()> {
+    let (source, target) = (job.roles.source.outer, job.roles.target.outer);
+    let bias = job
+        .bias
+        .map(|bias| bias.iter().map(|b| b.to_acc()).collect::<Vec<_>>());
+    // Taken out of its cell for the call: a thread that waits may start another call.
+    let mut lent = T::Acc::turned().take();
+    let [weight, x, y] = parts(&mut lent, job.weight.len(), &job.roles)?;
+    widen(job.weight, weight);
+    for lot in lots {
+        let (x, y) = (&mut x[..lot.len() * source], &mut y[..lot.len() * target]);
+        widen(&job.source[lot.start * source..][..x.len()], x);
+        let roles = Roles {
+            batch: lot.len(),
+            ..job.roles
+        };
+        of(job, roles, x, weight, bias.as_deref(), y).run()?;
+        // SAFETY: nobody else has these images of the target.
+        let to = unsafe { job.target.part(lot.start * target, y.len()) };
+        narrow(y, to, job.write);
+    }
+    T::Acc::turned().replace(lent);
+    Ok(())
+}
+
+/// The same job of other operands.
+fn of<'a, T: Element>(
+    job: &gemm::Job<T>,
+    roles: Roles,
+    source: &'a [T::Acc],
+    weight: &'a [T::Acc],
+    bias: Option<&'a [T::Acc]>,
+    target: &'a mut [T::Acc],
+) -> gemm::Job<'a, T::Acc> {
+    gemm::Job {
+        level: job.level,
+        roles,
+        stencils: job.stencils.clone(),
+        source,
+        weight,
+        kept: None,
+        bias,
+        target: Output::new(target),
+        write: Write::Overwrite,
+        layout: job.layout,
+    }
+}
+
+/// Computes wgrad if this is the way to do it.
+pub(super) fn backward<T: Element>(
+    job: &wgrad::Job<T>,
+    dw: &mut [T],
+    write: Write,
+) -> Option<Result<()>> {
+    if TypeId::of::<T>() == TypeId::of::<T::Acc>() {
+        return None;
+    }
+    let planned = gradient_of(job, job.roles, &[], &[]);
+    let suits = direct_wgrad::plan(&planned).is_some()
+        || channelwise::wgrad_plan(&planned).is_some()
+        || depthwise::wgrad_window(&planned).is_some();
+    let lots = lots(&job.roles).filter(|_| suits)?;
+    Some(run_backward(job, lots, dw, write))
+}
+
+fn run_backward<T: Element>(
+    job: &wgrad::Job<T>,
+    lots: impl Iterator<Item = Range<usize>>,
+    dw: &mut [T],
+    write: Write,
+) -> Result<()> {
+    let (source, target) = (job.roles.source.outer, job.roles.target.outer);
+    // Taken out of its cell for the call: a thread that waits may start another call.
+    let mut lent = T::Acc::turned().take();
+    let [sums, x, dy] = parts(&mut lent, dw.len(), &job.roles)?;
+    sums.fill(T::Acc::default());
+    for lot in lots {
+        let (x, dy) = (&mut x[..lot.len() * source], &mut dy[..lot.len() * target]);
+        widen(&job.x[lot.start * source..][..x.len()], x);
+        widen(&job.dy[lot.start * target..][..dy.len()], dy);
+        let roles = Roles {
+            batch: lot.len(),
+            ..job.roles
+        };
+        gradient_of(job, roles, x, dy).run(sums, Write::Accumulate)?;
+    }
+    narrow(sums, dw, write);
+    T::Acc::turned().replace(lent);
+    Ok(())
+}
+
+/// The same job of other operands.
+fn gradient_of<'a, T: Element>(
+    job: &wgrad::Job<T>,
+    roles: Roles,
+    x: &'a [T::Acc],
+    dy: &'a [T::Acc],
+) -> wgrad::Job<'a, T::Acc> {
+    wgrad::Job {
+        level: job.level,
+        roles,
+        stencil: job.stencil.clone(),
+        layouts: job.layouts,
+        x,
+        dy,
+    }
+}
