@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 #[path = "layers/list.rs"]
 mod list;
 
-use list::{LAYERS, problem, size, tensor};
+use list::{LAYERS, dtype, problem, size, tensor};
 
 fn layer<T: Element, const N: usize>(criterion: &mut Criterion, name: &str, layer: &Value) {
     let p = problem::<N>(layer);
@@ -181,8 +181,7 @@ fn main() {
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(300))
         .configure_from_args();
-    let dtype = std::env::var("NDCONV_BENCH_DTYPE").map_or(Ok(DType::F32), |name| name.parse());
-    match dtype.expect("NDCONV_BENCH_DTYPE") {
+    match dtype() {
         DType::F16 => layers::<f16>(&mut criterion),
         DType::BF16 => layers::<bf16>(&mut criterion),
         DType::F32 => layers::<f32>(&mut criterion),

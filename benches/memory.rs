@@ -1,19 +1,20 @@
 //! The memory that every pass of the layer list takes beside operands and result, at its peak, in
 //! MiB: the more of the two layouts, all that threads keep for later calls included.
 //!
-//! `cargo bench --bench memory`; `RAYON_NUM_THREADS` sets the threads.
+//! `cargo bench --bench memory`; `RAYON_NUM_THREADS` sets the threads, `NDCONV_BENCH_DTYPE` the element type.
 
 use std::alloc::{GlobalAlloc, Layout as Block, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use ndconv::{Layout, Pass, ops};
+use half::{bf16, f16};
+use ndconv::{DType, Element, Layout, Pass, ops};
 use rayon::ThreadPoolBuilder;
 use serde_json::Value;
 
 #[path = "layers/list.rs"]
 mod list;
 
-use list::{LAYERS, problem, tensor};
+use list::{LAYERS, dtype, problem, tensor};
 
 /// The system's allocator, which counts.
 struct Counting;
@@ -41,10 +42,10 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// Bytes at the peak of a pass in threads of its own, and threads.
-fn peak<const N: usize>(layer: &Value, pass: Pass, layout: Layout) -> (usize, usize) {
+fn peak<T: Element, const N: usize>(layer: &Value, pass: Pass, layout: Layout) -> (usize, usize) {
     let p = problem::<N>(layer);
     let [mut x, mut w, mut y] =
-        [p.x_shape(), p.w_shape(), p.y_shape()].map(|shape| tensor::<f32>(&shape, layout));
+        [p.x_shape(), p.w_shape(), p.y_shape()].map(|shape| tensor::<T>(&shape, layout));
     // what a transposed layer calls its forward pass is the input gradient of the convolution
     let pass = match (pass, layer["transposed"] == true) {
         (Pass::Fprop, true) => Pass::Dgrad,
@@ -64,6 +65,15 @@ fn peak<const N: usize>(layer: &Value, pass: Pass, layout: Layout) -> (usize, us
 }
 
 fn main() {
+    match dtype() {
+        DType::F16 => run::<f16>(),
+        DType::BF16 => run::<bf16>(),
+        DType::F32 => run::<f32>(),
+        DType::F64 => run::<f64>(),
+    }
+}
+
+fn run<T: Element>() {
     let layers: Vec<Value> = serde_json::from_str(LAYERS).expect("a list of layers");
     println!(
         "{:34} {:>8} {:>8} {:>8} {:>8}",
@@ -74,15 +84,17 @@ fn main() {
         let size = |key: &str| layer[key].as_u64().unwrap_or(1);
         let sizes = layer["kernel_size"].as_array().into_iter().flatten();
         let taps: u64 = sizes.filter_map(Value::as_u64).product();
-        let weights = size("in_channels") * size("out_channels") / size("groups") * taps * 4;
+        let weights = size("in_channels") * size("out_channels") / size("groups")
+            * taps
+            * size_of::<T::Acc>() as u64;
         let mib = |bytes: f64| bytes / f64::from(1 << 20);
         let weights = mib(weights as f64);
         let extra = Pass::ALL.map(|pass| {
             let of = |layout| match layer["input"].as_array().map_or(0, Vec::len) {
-                1 => peak::<1>(layer, pass, layout),
-                2 => peak::<2>(layer, pass, layout),
-                3 => peak::<3>(layer, pass, layout),
-                _ => peak::<4>(layer, pass, layout),
+                1 => peak::<T, 1>(layer, pass, layout),
+                2 => peak::<T, 2>(layer, pass, layout),
+                3 => peak::<T, 3>(layer, pass, layout),
+                _ => peak::<T, 4>(layer, pass, layout),
             };
             let both = Layout::ALL.map(of);
             threads = both[0].1;

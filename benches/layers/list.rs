@@ -1,11 +1,18 @@
 //! The layers that the benches of the CPU engine run.
 
-use ndconv::{ConvParams, ConvProblem, Device, Element, Layout, Padding, Tensor};
+use ndconv::{ConvParams, ConvProblem, DType, Device, Element, Layout, Padding, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 pub const LAYERS: &str = include_str!("cpu_layers.json");
+
+/// The element type that `NDCONV_BENCH_DTYPE` names.
+pub fn dtype() -> DType {
+    let name = std::env::var("NDCONV_BENCH_DTYPE");
+    let dtype = name.map_or(Ok(DType::F32), |name| name.parse());
+    dtype.expect("NDCONV_BENCH_DTYPE")
+}
 
 pub fn sizes<const N: usize>(layer: &Value, key: &str) -> [usize; N] {
     std::array::from_fn(|a| layer[key][a].as_u64().expect(key) as usize)

@@ -40,7 +40,7 @@ pub(super) fn run<T: Element>(job: &Job<T>, dw: &mut [T], write: Write) -> Resul
     };
     let plan = Plan::new(job);
     let tiles = job.roles.groups * plan.tiles * plan.parts.len();
-    let chunks = job.roles.batch * plan.blocks;
+    let chunks = job.roles.batch.div_ceil(plan.images) * plan.blocks;
     split::run(&Products { job, plan }, (tiles, chunks), dw, write)
 }
 
@@ -114,12 +114,14 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
         for chunk in chunks.0..chunks.1 {
             let (image, block) = (chunk / plan.blocks, chunk % plan.blocks);
             let block = share(job.stencil.positions(), plan.blocks, block);
-            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
-            let x = &job.x[image * roles.source.outer..][..roles.source.outer];
             if job.level.pairs() {
-                self.add_pairs(&tile, (x, dy), block, sums, scratch)?;
+                let first = image * plan.images;
+                let images = first..roles.batch.min(first + plan.images);
+                self.add_pairs(&tile, images, block, sums, scratch)?;
                 continue;
             }
+            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
+            let x = &job.x[image * roles.source.outer..][..roles.source.outer];
             let Scratch {
                 a, b, c, segments, ..
             } = &mut *scratch;

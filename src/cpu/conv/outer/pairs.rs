@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::super::pairs::turn_pairs;
 use super::super::scratch::{Buffer, Scratch};
 use super::super::wgrad::Job;
-use super::operands::{View, pixels};
+use super::operands::pixels;
 use super::plan::Run;
 use super::{Products, Tile};
 use crate::cpu::simd::{
@@ -32,6 +32,15 @@ struct PixelRow<'a, T> {
     len: usize,
 }
 
+/// Some channels and positions of some images, channels last:
+/// element `image * outer + (position - first) * pitch + channel`.
+struct Pixels<'a, T> {
+    elements: &'a [T],
+    outer: usize,
+    first: usize,
+    pitch: usize,
+}
+
 /// Memory for so many pairs of lanes, and for zeros that tiles read behind them.
 fn padded<A: Copy + Default>(
     buffer: &mut Buffer<A>,
@@ -50,7 +59,7 @@ impl<T: Element> Job<'_, T> {
         rows.map(|(_, len)| len.div_ceil(2)).sum()
     }
 
-    /// Some channels and positions of an operand, channels last.
+    /// Some channels and positions of all images of an operand, channels last.
     fn pixels<'a>(
         &self,
         from: &'a [T],
@@ -58,89 +67,103 @@ impl<T: Element> Job<'_, T> {
         channels: &Range<usize>,
         positions: Range<usize>,
         buffer: &'a mut Buffer<T::Acc>,
-    ) -> Result<View<'a, T>> {
-        let from = &from[channels.start * strides.channel..];
+    ) -> Result<Pixels<'a, T>> {
+        let first = channels.start * strides.channel;
         if self.layouts.activation == Layout::ChannelsLast {
-            return Ok(View {
-                elements: from,
+            return Ok(Pixels {
+                elements: &from[first..],
+                outer: strides.outer,
                 first: 0,
                 pitch: strides.spatial[3],
             });
         }
         let pitch = channels.len().div_ceil(2);
-        let pairs = buffer.take(positions.len() * pitch)?;
-        if !positions.is_empty() {
-            let size = (channels.len(), positions.len());
-            let from = &from[positions.start..];
-            turn_pairs(self.level, from, strides.channel, size, pairs, pitch);
+        let outer = positions.len() * pitch;
+        let image = strides.outer.max(1);
+        let pairs = buffer.take(from.len() / image * outer)?;
+        if outer > 0 {
+            let images = from.chunks_exact(image);
+            for (image, to) in images.zip(pairs.chunks_exact_mut(outer)) {
+                let size = (channels.len(), positions.len());
+                let from = &image[first + positions.start..];
+                turn_pairs(self.level, from, strides.channel, size, to, pitch);
+            }
         }
-        Ok(View {
+        Ok(Pixels {
             elements: as_elements(pairs),
+            outer: 2 * outer,
             first: positions.start,
             pitch: 2 * pitch,
         })
     }
 
-    /// The pairs of `dy` of a block, `(pairs of all rows, channels)`, and what tiles read behind them.
+    /// The pairs of `dy` of a block, `(pairs of all images and rows, channels)`, and what tiles read
+    /// behind them.
     fn dy_pairs<'a>(
         &self,
-        dy: &View<T>,
+        dy: &Pixels<T>,
+        images: usize,
         block: (usize, usize),
         channels: usize,
         buffer: &'a mut Buffer<T::Acc>,
     ) -> Result<&'a [T::Acc]> {
-        let rows = || self.stencil.rows(block.0, block.1).map(|(_, len)| len);
-        let to = padded(buffer, self.pairs(block), channels)?;
-        let (mut rest, mut position) = (&mut *to, block.0);
-        for len in rows() {
-            let (to, after) = rest.split_at_mut(len.div_ceil(2) * channels);
-            let row = PixelRow {
-                pixels: &dy.elements[(position - dy.first) * dy.pitch..],
-                pitch: dy.pitch,
-                size: len,
-                first: 0,
-                stride: 1,
-                len,
-            };
-            self.pairs_of(&row, 1, channels, to);
-            (rest, position) = (after, position + len);
+        let to = padded(buffer, images * self.pairs(block), channels)?;
+        let mut rest = &mut *to;
+        for image in 0..images {
+            let mut position = block.0;
+            for (_, len) in self.stencil.rows(block.0, block.1) {
+                let (to, after) = rest.split_at_mut(len.div_ceil(2) * channels);
+                let first = image * dy.outer + (position - dy.first) * dy.pitch;
+                let row = PixelRow {
+                    pixels: &dy.elements[first..],
+                    pitch: dy.pitch,
+                    size: len,
+                    first: 0,
+                    stride: 1,
+                    len,
+                };
+                self.pairs_of(&row, 1, channels, to);
+                (rest, position) = (after, position + len);
+            }
         }
         Ok(to)
     }
 
-    /// What the taps of a run read for the pairs of a block: `(pairs of all rows, taps, channels)`,
-    /// zeros outside `x`, and what tiles read behind them.
+    /// What the taps of a run read for the pairs of a block, `(pairs of all images and rows, taps,
+    /// channels)`, zeros outside `x`, and what tiles read behind them.
     fn x_pairs<'a>(
         &self,
-        x: &View<T>,
-        run: &Run,
+        x: &Pixels<T>,
+        images: usize,
+        (run, channels): (&Run, usize),
         block: (usize, usize),
-        channels: usize,
         buffer: &'a mut Buffer<T::Acc>,
     ) -> Result<&'a [T::Acc]> {
         let size = self.roles.source_size;
         let tap = &self.stencil.taps[run.taps.start];
-        let rows = || self.stencil.reads(tap, (size, pixels(size).spatial), block);
-        let to = padded(buffer, self.pairs(block), run.lanes)?;
+        let to = padded(buffer, images * self.pairs(block), run.lanes)?;
         let mut rest = &mut *to;
-        for read in rows() {
-            let (to, after) = rest.split_at_mut(read.len.div_ceil(2) * run.lanes);
-            rest = after;
-            let Some(position) = read.row else {
-                to.fill(T::Acc::default());
-                continue;
-            };
-            // a copy has no columns before the first that is read
-            let skipped = x.first.saturating_sub(position);
-            let row = PixelRow {
-                pixels: &x.elements[(position + skipped - x.first) * x.pitch..],
-                pitch: x.pitch,
-                size: size[3] - skipped,
-                first: read.column - skipped as isize,
-                stride: self.stencil.pace[3],
-                len: read.len,
-            };
-            self.pairs_of(&row, run.taps.len(), channels, to);
+        for image in 0..images {
+            for read in self.stencil.reads(tap, (size, pixels(size).spatial), block) {
+                let (to, after) = rest.split_at_mut(read.len.div_ceil(2) * run.lanes);
+                rest = after;
+                let Some(position) = read.row else {
+                    to.fill(T::Acc::default());
+                    continue;
+                };
+                // a copy has no columns before the first that is read
+                let skipped = x.first.saturating_sub(position);
+                let first = image * x.outer + (position + skipped - x.first) * x.pitch;
+                let row = PixelRow {
+                    pixels: &x.elements[first..],
+                    pitch: x.pitch,
+                    size: size[3] - skipped,
+                    first: read.column - skipped as isize,
+                    stride: self.stencil.pace[3],
+                    len: read.len,
+                };
+                self.pairs_of(&row, run.taps.len(), channels, to);
+            }
         }
         Ok(to)
     }
@@ -211,11 +234,11 @@ impl<T: Element> Job<'_, T> {
 }
 
 impl<T: Element> Products<'_, '_, T> {
-    /// Adds one chunk to the sums of a tile: a block of an image's `x` and `dy`.
+    /// Adds one chunk to the sums of a tile: a block of some images' `x` and `dy`.
     pub(super) fn add_pairs(
         &self,
         tile: &Tile,
-        (x, dy): (&[T], &[T]),
+        images: Range<usize>,
         block: (usize, usize),
         mut sums: &mut [T::Acc],
         scratch: &mut Scratch<T::Acc>,
@@ -231,15 +254,18 @@ impl<T: Element> Products<'_, '_, T> {
         let (job, roles, part, pitch) = (self.job, &self.job.roles, tile.part, tile.pitch);
         let channels = tile.target_channels(roles);
         let height = channels.len();
+        let of = |strides: &Strides| images.start * strides.outer..images.end * strides.outer;
+        let (x, dy) = (&job.x[of(&roles.source)], &job.dy[of(&roles.target)]);
+        let images = images.len();
         let dy = job.pixels(dy, &roles.target, &channels, block.0..block.1, c)?;
-        let dy = job.dy_pairs(&dy, block, height, a)?;
-        let (channels, pairs) = (tile.source_channels(roles), job.pairs(block));
+        let dy = job.dy_pairs(&dy, images, block, height, a)?;
+        let (channels, pairs) = (tile.source_channels(roles), images * job.pairs(block));
         for span in &part.spans {
             let runs = &part.runs[span.clone()];
             let reach = job.reach(runs, block);
             let x = job.pixels(x, &roles.source, &channels, reach, c)?;
             for run in runs {
-                let x = job.x_pairs(&x, run, block, channels.len(), b)?;
+                let x = job.x_pairs(&x, images, (run, channels.len()), block, b)?;
                 let (dy, x) = ((dy, height), (x, run.lanes));
                 if self.plan.turned {
                     let (here, after) = sums.split_at_mut(run.lanes * pitch);

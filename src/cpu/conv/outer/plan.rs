@@ -27,6 +27,8 @@ pub(super) struct Plan {
     pub turned: bool,
     /// Blocks of the positions of one image.
     pub blocks: usize,
+    /// Images whose positions are one block, with pairs of positions: these are copied anyway.
+    pub images: usize,
 }
 
 /// Source channels and taps of a tile.
@@ -83,11 +85,17 @@ impl Plan {
         let length = length.clamp(POSITIONS.start, POSITIONS.end);
         let positions = stencil.positions();
         let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles.max(1)));
+        let blocks = blocks.min(positions.div_ceil(POSITIONS.start));
+        let images = match job.level.pairs() && blocks == 1 {
+            true => (length / positions.max(1)).clamp(1, roles.batch.max(1)),
+            false => 1,
+        };
         Plan {
             tiles: target_tiles,
             parts,
             turned: turned < straight,
-            blocks: blocks.min(positions.div_ceil(POSITIONS.start)),
+            blocks,
+            images,
         }
     }
 }
