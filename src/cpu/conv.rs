@@ -11,6 +11,7 @@ mod channelwise;
 mod depthwise;
 mod direct;
 mod direct_wgrad;
+mod flat;
 mod gemm;
 mod lines;
 #[cfg(test)]
@@ -18,6 +19,8 @@ mod naive;
 mod outer;
 mod pack;
 mod pixels;
+mod planes;
+mod planes_wgrad;
 mod ring;
 mod scratch;
 mod spectral;

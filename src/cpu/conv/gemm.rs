@@ -27,6 +27,7 @@ use super::channelwise;
 use super::depthwise;
 use super::direct;
 use super::pack::{pack_weight, transpose};
+use super::planes;
 use super::scratch::{product, take};
 use super::spectral;
 use super::stencil::{Roles, Stencil};
@@ -65,6 +66,9 @@ impl<T: Element> Job<'_, T> {
     pub fn run(self) -> Result<()> {
         if let Some(plans) = spectral::plan(&self)? {
             return spectral::run(&self, &plans);
+        }
+        if let Some(plan) = planes::plan(&self) {
+            return planes::run(&self, &plan);
         }
         if let Some((blocks, grids)) = direct::plan(&self) {
             return direct::run(&self, blocks, &grids);

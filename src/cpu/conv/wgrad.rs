@@ -4,6 +4,7 @@ use super::channelwise;
 use super::depthwise;
 use super::direct_wgrad;
 use super::outer;
+use super::planes_wgrad;
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::Level;
@@ -25,6 +26,9 @@ impl<T: Element> Job<'_, T> {
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {
         if let Some(plan) = spectral::wgrad_plan(self)? {
             return spectral::run_wgrad(self, &plan, dw, write);
+        }
+        if let Some(plan) = planes_wgrad::plan(self) {
+            return planes_wgrad::run(self, plan, dw, write);
         }
         if let Some(plan) = direct_wgrad::plan(self) {
             return direct_wgrad::run(self, plan, dw, write);

@@ -1,0 +1,123 @@
+//! What goes on around the products of planes: rows are spread, and lanes added up.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are unrolled; indices keep the block structure visible"
+)]
+
+use super::{Level, MicroKernel, Op, Vector};
+
+/// `to[row * pitch + i] = from[row * step + i]` for `i` below `width`, and zeros up to `pitch`.
+pub(crate) fn spread_rows<A: MicroKernel>(
+    level: Level,
+    (from, step): (&[A], usize),
+    (rows, width): (usize, usize),
+    (to, pitch): (&mut [A], usize),
+) {
+    A::dispatch(
+        level,
+        Spread {
+            from,
+            step,
+            rows,
+            width,
+            to,
+            pitch,
+        },
+    );
+}
+
+struct Spread<'a, A> {
+    from: &'a [A],
+    step: usize,
+    rows: usize,
+    width: usize,
+    to: &'a mut [A],
+    pitch: usize,
+}
+
+impl<A: Copy> Op<A> for Spread<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(self) {
+        let Spread {
+            from,
+            step,
+            rows,
+            width,
+            to,
+            pitch,
+        } = self;
+        assert!(rows > 0 && width <= pitch && rows * pitch <= to.len());
+        assert!((rows - 1) * step + width <= from.len());
+        let (from_start, to_start) = (from.as_ptr(), to.as_mut_ptr());
+        let end = rows * pitch;
+        // the last vectors of rows first: what they write past a row is the next one's
+        for first in (0..pitch).step_by(V::LANES).rev() {
+            let mask = super::lines::mask(&(0..width), first, V::LANES);
+            let whole = end
+                .saturating_sub(first + V::LANES - 1)
+                .div_ceil(pitch)
+                .min(rows);
+            for row in 0..rows {
+                let (from, to) = (row * step + first, row * pitch + first);
+                // SAFETY: the level is the caller's promise; the lanes of the mask, and what is
+                // written up to `end`, were just checked.
+                unsafe {
+                    let value = V::zero().load_masked(mask, from_start.wrapping_add(from));
+                    if row < whole {
+                        value.store(to_start.wrapping_add(to));
+                        continue;
+                    }
+                    let lanes = [value];
+                    let lanes = lanes.as_ptr().cast::<A>();
+                    std::ptr::copy_nonoverlapping(lanes, to_start.add(to), end - to);
+                }
+            }
+        }
+    }
+}
+
+/// The sum of the lanes of every vector.
+pub(crate) fn add_lanes<A: MicroKernel>(level: Level, vectors: &[A], to: &mut [A]) {
+    A::dispatch(level, Totals { vectors, to });
+}
+
+struct Totals<'a, A> {
+    vectors: &'a [A],
+    to: &'a mut [A],
+}
+
+impl<A: Copy> Op<A> for Totals<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(self) {
+        const MOST: usize = 16;
+        const { assert!(V::LANES <= MOST) };
+        assert!(self.vectors.len() == self.to.len() * V::LANES);
+        let chunks = self.vectors.chunks(V::LANES * V::LANES);
+        for (vectors, to) in chunks.zip(self.to.chunks_mut(V::LANES)) {
+            // SAFETY: the level is the caller's promise; there is room for a square of lanes, of
+            // which `to` has a row.
+            unsafe {
+                let mut square = [V::zero(); MOST];
+                let start = square.as_mut_ptr().cast::<A>();
+                V::transpose(
+                    vectors.as_ptr(),
+                    V::LANES,
+                    start,
+                    V::LANES,
+                    (to.len(), V::LANES),
+                );
+                let mut sum = square[0];
+                for l in 1..V::LANES {
+                    sum = sum.add(square[l]);
+                }
+                let sums = [sum];
+                let sums = sums.as_ptr().cast();
+                std::ptr::copy_nonoverlapping(sums, to.as_mut_ptr(), to.len());
+            }
+        }
+    }
+}
