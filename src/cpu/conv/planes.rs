@@ -11,7 +11,8 @@ use super::split::{PIECES, share};
 use super::stencil::Stencil;
 use crate::cpu::output::{add_scalar, store, store_strided};
 use crate::cpu::simd::{
-    Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, as_acc, plane_filters, spread_rows,
+    Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, as_acc, direct_vectors, plane_filters,
+    spread_rows,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -23,8 +24,10 @@ const LARGEST: usize = 1 << 16;
 
 /// What moving a vector takes, in instructions: most are not aligned to lines of the cache.
 pub(super) const MOVING: f64 = 6.0;
-/// What a step takes beside its multiply-adds, in parts of those.
-pub(super) const STEP: f64 = 0.05;
+/// Packed elements that stay in the L1 cache; moving more takes twice as long.
+const NEAR: usize = 1 << 13;
+/// What a step takes beside its multiply-adds.
+const STEP: f64 = 0.4;
 /// Channels of source or target up to which the estimates hold.
 const FEW: usize = 32;
 
@@ -38,7 +41,7 @@ pub(super) struct Plan {
 /// step of the reduction, as in [`costs`].
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
-    let Geometry { lanes, .. } = T::Acc::geometry(job.level);
+    let geometry = T::Acc::geometry(job.level);
     as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
     let blocks = Blocks::new(roles.target_channels, HEIGHTS[HEIGHTS.len() - 1]);
     let tasks = product(&[roles.batch, roles.groups, job.stencils.len()]);
@@ -47,16 +50,30 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let mut flats = Vec::with_capacity(job.stencils.len());
     for stencil in &job.stencils {
         let size = (roles.source_channels, LARGEST);
-        let flat = Flat::new(roles, stencil, lanes, size, tasks)?;
+        let flat = Flat::new(roles, stencil, geometry.lanes, size, tasks)?;
         let (rows, packed) = costs(job, stencil, blocks);
+        let rows = rows.max(loads(stencil, blocks, geometry));
         let taps = stencil.taps.len() as f64;
-        let products = (blocks.count * blocks.height) as f64 * (1.0 + STEP) * flat.waste();
-        let packing = MOVING * flat.moved() * flat.halo() / taps;
-        let storing = (flat.moved() - 1.0) * MOVING * target / (source * taps);
+        let products = blocks.count as f64 * (blocks.height as f64 + STEP) * flat.waste();
+        let size = roles.source_channels * flat.planes() * flat.plane;
+        let moving = if size <= NEAR { MOVING } else { 2.0 * MOVING };
+        let packing = moving * flat.moved() * flat.halo() / taps;
+        let storing = (flat.moved() - 1.0) * moving * target / (source * taps);
         (products + packing + storing < rows.min(packed)).then_some(())?;
         flats.push(flat);
     }
     Some(Plan { blocks, flats })
+}
+
+/// What rows apart take if loads are what they wait for: of a step the weights and, in two lines of
+/// the cache and with a mask, the vectors.
+fn loads(stencil: &Stencil, blocks: Blocks, geometry: Geometry) -> f64 {
+    let Geometry { lanes, rows } = geometry;
+    let all = stencil.count[3].div_ceil(lanes);
+    let vectors = all.min(direct_vectors(blocks.height, rows)) as f64;
+    let step = blocks.height as f64 + 2.0 * vectors + 1.0;
+    let padded = (all * lanes) as f64 / stencil.count[3] as f64;
+    blocks.count as f64 * step / vectors * padded
 }
 
 pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {

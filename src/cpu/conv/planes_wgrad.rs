@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::direct::Blocks;
 use super::direct_wgrad::costs;
 use super::flat::{Flat, Planes};
-use super::planes::{MOVING, STEP};
+use super::planes::MOVING;
 use super::scratch::Scratch;
 use super::split::{self, Sums, TASKS, share};
 use super::wgrad::Job;
@@ -82,7 +82,8 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let packed = source * flat.halo() * blocks.count as f64 + target * channel_tiles as f64;
     let vectors = (roles.batch * job.stencil.positions()) as f64 / lanes as f64;
     let chunks = SUM * (image_chunks * boxes) as f64;
-    let here = all * (1.0 + STEP) * flat.waste() + packed * MOVING * flat.moved();
+    let loads = (blocks.count * places) as f64 * source;
+    let here = (all + loads) * flat.waste() + packed * MOVING * flat.moved();
     let result = all * (RESULT + chunks) / vectors;
     let (rows, products) = costs(job, gradient_tile(roles.target_channels, rows));
     (here + result < rows.min(products)).then_some(())?;
