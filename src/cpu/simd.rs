@@ -55,7 +55,7 @@ pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
-pub(crate) use moves::{add_lanes, spread_rows};
+pub(crate) use moves::spread_rows;
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use planes::{
     PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_places,

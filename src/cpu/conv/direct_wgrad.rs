@@ -9,7 +9,7 @@ use super::ring::{Ring, segments};
 use super::scratch::Scratch;
 use super::split::{self, Sums, share};
 use super::wgrad::Job;
-use crate::cpu::output::{Output, store_strided};
+use crate::cpu::output::{Output, store};
 use crate::cpu::simd::{self, DirectGradient, Geometry, Lines, MicroKernel, as_acc};
 use crate::element::Element;
 use crate::error::Result;
@@ -200,7 +200,7 @@ impl<T: Element> Sums<T> for Rows<'_, '_, T> {
         &self,
         tile: usize,
         sums: &mut [T::Acc],
-        scratch: &mut Scratch<T::Acc>,
+        _: &mut Scratch<T::Acc>,
         target: &Output<T>,
         write: Write,
     ) -> Result<()> {
@@ -208,17 +208,16 @@ impl<T: Element> Sums<T> for Rows<'_, '_, T> {
         let lanes = T::Acc::geometry(job.level).lanes;
         let tile = self.tile(tile);
         let pairs = self.pairs(&tile);
-        let totals = scratch.a.take(sums.len() / lanes)?;
-        simd::add_lanes(job.level, sums, totals);
-        let rows = totals.chunks_exact(self.places(&tile));
+        let rows = sums.chunks_exact(self.places(&tile) * lanes);
         for (m, sums) in (tile.channels.0..tile.channels.1).zip(rows) {
-            for (&(channel, tap), sum) in pairs.iter().zip(sums.chunks_exact(1)) {
+            for (&(channel, tap), lanes) in pairs.iter().zip(sums.chunks_exact(lanes)) {
                 let at = tile.group * roles.weight_group
                     + m * roles.weight_target
                     + channel * roles.weight_source
                     + job.stencil.taps[tap].weight;
+                let mut sum = [lanes.iter().copied().sum()];
                 // SAFETY: no other task has this tile.
-                unsafe { store_strided(sum, target, at, 1, write) };
+                store(&mut sum, unsafe { target.part(at, 1) }, write);
             }
         }
         Ok(())

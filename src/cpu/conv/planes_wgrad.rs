@@ -11,10 +11,10 @@ use super::planes::MOVING;
 use super::scratch::Scratch;
 use super::split::{self, Sums, TASKS, share};
 use super::wgrad::Job;
-use crate::cpu::output::{Output, store_strided};
+use crate::cpu::output::{Output, store};
 use crate::cpu::simd::{
-    Geometry, MicroKernel, PlaneGradient, add_lanes, as_acc, gradient_tile, plane_gradient,
-    plane_height, plane_places, plane_runs, spread_rows,
+    Geometry, MicroKernel, PlaneGradient, as_acc, gradient_tile, plane_gradient, plane_height,
+    plane_places, plane_runs, spread_rows,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -245,30 +245,29 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
         &self,
         tile: usize,
         sums: &mut [T::Acc],
-        scratch: &mut Scratch<T::Acc>,
+        _: &mut Scratch<T::Acc>,
         target: &Output<T>,
         write: Write,
     ) -> Result<()> {
         let (job, roles) = (self.job, &self.job.roles);
         let lanes = T::Acc::geometry(job.level).lanes;
         let tile = self.tile(tile);
-        let totals = scratch.a.take(sums.len() / lanes)?;
-        add_lanes(job.level, sums, totals);
-        let mut rest = &*totals;
+        let mut rest = &*sums;
         for runs in &self.plan.planes {
             for channel in tile.sources.clone() {
                 for run in runs {
-                    let (here, after) = rest.split_at(self.sums(run) / lanes);
+                    let (here, after) = rest.split_at(self.sums(run));
                     rest = after;
-                    let rows = here.chunks_exact(plane_places(run.len()));
+                    let rows = here.chunks_exact(plane_places(run.len()) * lanes);
                     for (m, sums) in tile.targets.clone().zip(rows) {
-                        for (tap, sum) in run.clone().zip(sums.chunks_exact(1)) {
+                        for (tap, lanes) in run.clone().zip(sums.chunks_exact(lanes)) {
                             let at = tile.group * roles.weight_group
                                 + m * roles.weight_target
                                 + channel * roles.weight_source
                                 + job.stencil.taps[tap].weight;
+                            let mut sum = [lanes.iter().copied().sum()];
                             // SAFETY: no other task has this tile.
-                            unsafe { store_strided(sum, target, at, 1, write) };
+                            store(&mut sum, unsafe { target.part(at, 1) }, write);
                         }
                     }
                 }

@@ -1,8 +1,4 @@
-//! What goes on around the products of planes: rows are spread, and lanes added up.
-#![expect(
-    clippy::needless_range_loop,
-    reason = "loops over registers are unrolled; indices keep the block structure visible"
-)]
+//! Rows of a plane moved closer together, or further apart.
 
 use super::{Level, MicroKernel, Op, Vector};
 
@@ -73,50 +69,6 @@ impl<A: Copy> Op<A> for Spread<'_, A> {
                     let lanes = lanes.as_ptr().cast::<A>();
                     std::ptr::copy_nonoverlapping(lanes, to_start.add(to), end - to);
                 }
-            }
-        }
-    }
-}
-
-/// The sum of the lanes of every vector.
-pub(crate) fn add_lanes<A: MicroKernel>(level: Level, vectors: &[A], to: &mut [A]) {
-    A::dispatch(level, Totals { vectors, to });
-}
-
-struct Totals<'a, A> {
-    vectors: &'a [A],
-    to: &'a mut [A],
-}
-
-impl<A: Copy> Op<A> for Totals<'_, A> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = A>>(self) {
-        const MOST: usize = 16;
-        const { assert!(V::LANES <= MOST) };
-        assert!(self.vectors.len() == self.to.len() * V::LANES);
-        let chunks = self.vectors.chunks(V::LANES * V::LANES);
-        for (vectors, to) in chunks.zip(self.to.chunks_mut(V::LANES)) {
-            // SAFETY: the level is the caller's promise; there is room for a square of lanes, of
-            // which `to` has a row.
-            unsafe {
-                let mut square = [V::zero(); MOST];
-                let start = square.as_mut_ptr().cast::<A>();
-                V::transpose(
-                    vectors.as_ptr(),
-                    V::LANES,
-                    start,
-                    V::LANES,
-                    (to.len(), V::LANES),
-                );
-                let mut sum = square[0];
-                for l in 1..V::LANES {
-                    sum = sum.add(square[l]);
-                }
-                let sums = [sum];
-                let sums = sums.as_ptr().cast();
-                std::ptr::copy_nonoverlapping(sums, to.as_mut_ptr(), to.len());
             }
         }
     }
