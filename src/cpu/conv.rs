@@ -11,6 +11,7 @@ mod channelwise;
 mod depthwise;
 mod direct;
 mod direct_wgrad;
+mod flat;
 mod gemm;
 mod lines;
 #[cfg(test)]
@@ -19,6 +20,8 @@ mod outer;
 mod pack;
 mod pairs;
 mod pixels;
+mod planes;
+mod planes_wgrad;
 mod ring;
 mod scratch;
 mod spectral;

@@ -43,6 +43,14 @@ impl<'a, T> Output<'a, T> {
         // SAFETY: in bounds, just checked; exclusive by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
+
+    /// Where the element `at` is, with `len` from there on; those that are accessed must be in parts
+    /// that the caller could have.
+    pub fn start(&self, at: usize, len: usize) -> *mut T {
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: in bounds, just checked.
+        unsafe { self.start.add(at) }
+    }
 }
 
 impl<'a, T: Element> Output<'a, T> {

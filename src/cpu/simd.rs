@@ -34,10 +34,12 @@ mod fir;
 mod fourier;
 mod gather;
 mod lines;
+mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod outer;
 mod pairs;
+mod planes;
 mod portable;
 mod ring;
 mod tile;
@@ -56,9 +58,14 @@ pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
+pub(crate) use moves::spread_rows;
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use pairs::{
     STEPS, TileProduct, as_elements, as_pairs, interleave, join, join_rows, multiply_tiles,
+};
+pub(crate) use planes::{
+    PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_places,
+    plane_runs,
 };
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
@@ -218,6 +225,16 @@ pub(crate) fn prefetch<A>(memory: &[A]) {
     let _ = memory;
 }
 
+/// Waits for what was written with [`Vector::stream`].
+#[inline(always)]
+fn drain() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// A register of numbers.
 ///
 /// # Safety
@@ -233,6 +250,13 @@ pub unsafe trait Vector: Copy {
     unsafe fn splat(value: Self::Scalar) -> Self;
     unsafe fn load(from: *const Self::Scalar) -> Self;
     unsafe fn store(self, to: *mut Self::Scalar);
+    /// As [`Vector::store`] past the caches, to an address that is a multiple of the vector's size;
+    /// [`drain`] must follow before another thread may look.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut Self::Scalar) {
+        // SAFETY: as this method.
+        unsafe { self.store(to) }
+    }
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn subtract(self, other: Self) -> Self;
     unsafe fn multiply(self, factor: Self) -> Self;

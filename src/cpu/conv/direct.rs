@@ -4,24 +4,28 @@
 //! two such blocks, packing costs more than it saves. Here positions of a row are the lanes, a
 //! vector of the source is read where it lies, and used for all target channels of a block.
 
+mod tile;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::gemm::Job;
 use super::lines::lines;
-use super::ring::{Ring, segments};
-use super::scratch::{Scratch, product, take};
+use super::ring::Ring;
+use super::scratch::{product, take};
 use super::split::{PIECES, TASKS, share};
 use super::stencil::{Roles, Stencil};
-use crate::cpu::output::{add_scalar, store, store_strided};
-use crate::cpu::simd::{self, Direct, Geometry, HEIGHTS, Lines, MicroKernel, as_acc};
+use crate::cpu::simd::{self, Geometry, HEIGHTS, Lines, MicroKernel, as_acc};
 use crate::element::Element;
 use crate::error::Result;
+use crate::ops::Write;
 use crate::shape::Layout;
 
 /// Elements of a tile's sums: they should stay in the L1 cache.
 const TILE: usize = 4096;
+/// The same where they go to the result at once: more of every page that is written.
+const WRITTEN: usize = 8 * TILE;
 /// Longest part of a row.
 const LONGEST: usize = 1024;
 /// Steps of the reduction between loads and stores of the sums.
@@ -36,6 +40,8 @@ pub(super) struct Grid {
     rows: usize,
     row_tiles: usize,
     columns: Vec<Range<usize>>,
+    /// Whether sums go to the result at once, with none kept.
+    once: bool,
     first_task: usize,
     first_weight: usize,
 }
@@ -48,8 +54,8 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub fn new(channels: usize) -> Self {
-        let most = HEIGHTS[HEIGHTS.len() - 1];
+    /// Blocks of at most `most` channels, one of [`HEIGHTS`].
+    pub fn new(channels: usize, most: usize) -> Self {
         let each = channels.div_ceil(channels.div_ceil(most));
         let height = HEIGHTS.into_iter().find(|&h| h >= each).unwrap_or(most);
         Blocks {
@@ -59,25 +65,30 @@ impl Blocks {
     }
 }
 
+/// What a stencil takes here, and as a matrix product: vector instructions for one vector of positions
+/// and one step of the reduction, multiply-adds and what reading the source takes.
+pub(super) fn costs<T: Element>(job: &Job<T>, stencil: &Stencil, blocks: Blocks) -> (f64, f64) {
+    let Geometry { lanes, rows } = T::Acc::geometry(job.level);
+    let (channels, width) = (job.roles.target_channels, stencil.count[3]);
+    let load = read_cost(stencil.pace[3]);
+    let padded = width.next_multiple_of(lanes) as f64 / width as f64;
+    let here = blocks.count as f64 * (blocks.height as f64 + load) * padded;
+    let packed = (channels.div_ceil(rows) * 2 + channels) as f64 + PACKING + load;
+    (here, packed)
+}
+
 /// Whether this is the way to compute a job; if so its stencils cut up, and the blocks.
-///
-/// The estimate counts vector instructions for one vector of positions and one step of the
-/// reduction: multiply-adds, and what reading the source takes.
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<(Blocks, Vec<Grid>)> {
     let roles = &job.roles;
     let Geometry { lanes, rows } = T::Acc::geometry(job.level);
     as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
     let channels = roles.target_channels;
-    let blocks = Blocks::new(channels);
+    let blocks = Blocks::new(channels, HEIGHTS[HEIGHTS.len() - 1]);
     // one filter that is no ring: whole planes are packed instead, so that rows have no edges
     let rings = || job.stencils.iter().all(|s| Ring::new(roles, s).is_some());
     ((roles.source_channels, channels) != (1, 1) || rings()).then_some(())?;
     for stencil in &job.stencils {
-        let load = read_cost(stencil.pace[3]);
-        let width = stencil.count[3];
-        let padded = width.next_multiple_of(lanes) as f64 / width as f64;
-        let here = blocks.count as f64 * (blocks.height as f64 + load) * padded;
-        let packed = (channels.div_ceil(rows) * 2 + channels) as f64 + PACKING + load;
+        let (here, packed) = costs(job, stencil, blocks);
         if here > packed {
             return None;
         }
@@ -94,7 +105,9 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<(Blocks, Vec<Grid>)> {
         };
         let lines = lines(roles, stencil, lanes, most)?;
         let outer = outer.saturating_mul(job.stencils.len());
-        let mut grid = Grid::new(lines, ring, blocks.height, outer);
+        let once = once(job, stencil, blocks) && ring.is_none() && stencil.count[3] <= LONGEST;
+        let sums = if once { WRITTEN } else { TILE };
+        let mut grid = Grid::new(lines, ring, once, sums / blocks.height, outer);
         (grid.first_task, grid.first_weight) = (tasks, weights);
         tasks += grid.tiles() * roles.batch * roles.groups * blocks.count;
         weights += product(&[roles.source_channels, stencil.taps.len(), blocks.height])
@@ -102,6 +115,23 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<(Blocks, Vec<Grid>)> {
         grids.push(grid);
     }
     Some((blocks, grids))
+}
+
+/// Source channels at a time: few, as planes of a power of two lie in the same cache sets.
+fn chunk(stencil: &Stencil) -> usize {
+    (CHUNK / stencil.taps.len()).clamp(1, 8)
+}
+
+/// Whether sums can go to the result as they are: nothing is added to them, and whatever is written
+/// past the end of a row is the next one's.
+fn once<T: Element>(job: &Job<T>, stencil: &Stencil, blocks: Blocks) -> bool {
+    let roles = &job.roles;
+    job.write == Write::Overwrite
+        && stencil.step == [1; 4]
+        && stencil.count == roles.target_size
+        && stencil.count[3] >= T::Acc::geometry(job.level).lanes
+        && roles.source_channels <= chunk(stencil)
+        && roles.target_channels.is_multiple_of(blocks.height)
 }
 
 /// What packing a vector of the source for a matrix product costs beside reading it.
@@ -117,11 +147,11 @@ pub(super) fn read_cost(pace: usize) -> f64 {
 }
 
 impl Grid {
-    fn new(lines: Lines, ring: Option<Ring>, height: usize, outer: usize) -> Self {
+    fn new(lines: Lines, ring: Option<Ring>, once: bool, size: usize, outer: usize) -> Self {
         let width = lines.width;
-        let longest = LONGEST.min((TILE / height).max(1));
+        let longest = LONGEST.min(size.max(1));
         let count = lines.rows.len();
-        let mut rows = (TILE / height / width.min(longest)).clamp(1, count);
+        let mut rows = (size / width.min(longest)).clamp(1, count);
         let parts = |longest: usize| width.div_ceil(longest).max(1);
         let mut longest = longest;
         while product(&[outer, count.div_ceil(rows), parts(longest)]) < TASKS {
@@ -147,6 +177,7 @@ impl Grid {
             ring,
             rows,
             columns,
+            once,
             first_task: 0,
             first_weight: 0,
         }
@@ -186,23 +217,11 @@ pub(super) fn run<T: Element>(job: &Job<T>, blocks: Blocks, grids: &[Grid]) -> R
     let sizes = job
         .stencils
         .iter()
-        .map(|stencil| weights(roles, stencil, blocks) * each);
+        .map(|stencil| packed_len(roles, stencil, blocks) * each);
     // Taken out of its cell for the call: a thread that waits may start another call.
     let mut kept = T::Acc::packed().take();
     let packed = take(&mut kept, sizes.sum())?;
-    let mut rest = &mut packed[..];
-    for stencil in &job.stencils {
-        let size = weights(roles, stencil, blocks);
-        let (here, after) = rest.split_at_mut(size * each);
-        rest = after;
-        here.par_chunks_mut(size.max(1))
-            .with_min_len((1 << 12) / size.max(1) + 1)
-            .enumerate()
-            .for_each(|(i, to)| {
-                let (group, block) = (i / blocks.count, i % blocks.count);
-                pack(job, stencil, blocks, (group, block), to);
-            });
-    }
+    pack_weights(job, blocks, packed);
     let packed = &*packed;
     let pieces = tasks.min(PIECES);
     let done = (0..pieces)
@@ -215,10 +234,10 @@ pub(super) fn run<T: Element>(job: &Job<T>, blocks: Blocks, grids: &[Grid]) -> R
                     let s = grids.partition_point(|grid| grid.first_task <= task) - 1;
                     let (grid, stencil) = (&grids[s], &job.stencils[s]);
                     let tile = grid.tile(roles, blocks, task - grid.first_task);
-                    let size = weights(roles, stencil, blocks);
+                    let size = packed_len(roles, stencil, blocks);
                     let first = grid.first_weight + (tile.group * blocks.count + tile.block) * size;
                     let packed = &packed[first..][..size];
-                    compute(job, stencil, grid, blocks, tile, packed, scratch)
+                    tile::compute(job, stencil, grid, blocks, tile, packed, scratch)
                 })
             })
         });
@@ -226,8 +245,25 @@ pub(super) fn run<T: Element>(job: &Job<T>, blocks: Blocks, grids: &[Grid]) -> R
     done
 }
 
+/// Packs the weights `(stencils, groups, blocks)`.
+pub(super) fn pack_weights<T: Element>(job: &Job<T>, blocks: Blocks, packed: &mut [T::Acc]) {
+    let mut rest = packed;
+    for stencil in &job.stencils {
+        let size = packed_len(&job.roles, stencil, blocks);
+        let (here, after) = rest.split_at_mut(size * job.roles.groups * blocks.count);
+        rest = after;
+        here.par_chunks_mut(size.max(1))
+            .with_min_len((1 << 12) / size.max(1) + 1)
+            .enumerate()
+            .for_each(|(i, to)| {
+                let (group, block) = (i / blocks.count, i % blocks.count);
+                pack(job, stencil, blocks, (group, block), to);
+            });
+    }
+}
+
 /// Packed weights of one block of one group.
-fn weights(roles: &Roles, stencil: &Stencil, blocks: Blocks) -> usize {
+pub(super) fn packed_len(roles: &Roles, stencil: &Stencil, blocks: Blocks) -> usize {
     product(&[roles.source_channels, stencil.taps.len(), blocks.height])
 }
 
@@ -253,94 +289,4 @@ fn pack<T: Element>(
             };
         }
     }
-}
-
-fn compute<T: Element>(
-    job: &Job<T>,
-    stencil: &Stencil,
-    grid: &Grid,
-    blocks: Blocks,
-    tile: Tile,
-    weights: &[T::Acc],
-    scratch: &mut Scratch<T::Acc>,
-) -> Result<()> {
-    let roles = &job.roles;
-    let lines = &grid.lines;
-    let width = tile.columns.len();
-    let pitch = tile.rows.len() * width + lines.lanes;
-    let sums = scratch.c.take(pitch * blocks.height)?;
-    let first = tile.group * roles.source_channels * roles.source.channel;
-    let source = &job.source[tile.image * roles.source.outer..][..roles.source.outer][first..];
-    let Some(source) = as_acc(source) else {
-        return Ok(()); // `plan` has looked
-    };
-    if let Some(ring) = &grid.ring {
-        let weights = ring.order(weights, scratch.b.take(weights.len())?);
-        for (rows, plane) in segments(tile.rows.clone(), stencil.count[2]) {
-            let at = (rows.start - tile.rows.start) * width;
-            let plane = ring.plane(roles, stencil, plane, rows, stencil.count[2], source);
-            let blocks = lines.blocks_in(&tile.columns);
-            simd::ring(
-                job.level,
-                lines,
-                blocks,
-                plane,
-                weights,
-                (&mut sums[at..], width),
-            );
-        }
-    } else {
-        let taps = stencil.taps.len();
-        // few channels at a time: planes of a power of two lie in the same cache sets
-        let chunk = (CHUNK / taps).clamp(1, 8);
-        for first in (0..roles.source_channels).step_by(chunk) {
-            let operands = Direct {
-                lines,
-                rows: &lines.rows[tile.rows.clone()],
-                blocks: lines.blocks_in(&tile.columns),
-                source: &source[first * roles.source.channel..],
-                plane: roles.source.channel,
-                channels: chunk.min(roles.source_channels - first),
-                weights: &weights[first * taps * blocks.height..],
-                add: first > 0,
-                target: sums,
-                pitch,
-                width,
-            };
-            simd::direct(job.level, blocks.height, operands);
-        }
-    }
-    let first = tile.block * blocks.height;
-    let channels = first..roles.target_channels.min(first + blocks.height);
-    let dense =
-        stencil.step == [1; 4] && stencil.count == roles.target_size && width == lines.width;
-    for (m, sums) in channels.zip(sums.chunks_exact_mut(pitch)) {
-        let channel = tile.group * roles.target_channels + m;
-        let target = tile.image * roles.target.outer + channel * roles.target.channel;
-        let mut sums = &mut sums[..tile.rows.len() * width];
-        if let Some(bias) = job.bias {
-            add_scalar(sums, bias[channel].to_acc());
-        }
-        if dense {
-            let at = target + tile.rows.start * width;
-            // SAFETY: tiles do not overlap, and no other task has this one.
-            store(sums, unsafe { job.target.part(at, sums.len()) }, job.write);
-            continue;
-        }
-        for row in tile.rows.clone() {
-            let (here, rest) = sums.split_at_mut(width);
-            sums = rest;
-            let outer = crate::cpu::strides::unravel(row * lines.width, stencil.count);
-            let j = [outer[0], outer[1], outer[2], tile.columns.start];
-            let at = target + roles.target.at(stencil.target(j));
-            if stencil.step[3] == 1 {
-                // SAFETY: as above.
-                store(here, unsafe { job.target.part(at, width) }, job.write);
-            } else {
-                // SAFETY: as above.
-                unsafe { store_strided(here, &job.target, at, stencil.step[3], job.write) };
-            }
-        }
-    }
-    Ok(())
 }

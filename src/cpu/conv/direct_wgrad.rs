@@ -32,6 +32,24 @@ pub(super) struct Plan {
     chunks: usize,
 }
 
+/// What a job takes here, and by outer products: instructions for one vector of positions and all of
+/// a group's result, with so many target channels and pairs a tile.
+pub(super) fn costs<T: Element>(job: &Job<T>, (height, most): (usize, usize)) -> (f64, f64) {
+    let roles = &job.roles;
+    let Geometry { lanes, .. } = T::Acc::geometry(job.level);
+    let all = roles.source_channels * job.stencil.taps.len();
+    let width = job.stencil.count[3];
+    let padded = width.next_multiple_of(lanes) as f64 / width as f64;
+    let load = read_cost(job.stencil.pace[3]);
+    let tiles = roles.target_channels.div_ceil(height) * all.div_ceil(most);
+    let (h, p) = (height as f64, most as f64);
+    let here = tiles as f64 * (h * p + h + p * load) * padded;
+    let (channels, all) = (roles.target_channels as f64, all as f64);
+    let wide = (roles.target_channels).next_multiple_of(lanes) as f64;
+    let packed = all * (wide + PACKING + load) + channels * PACKING;
+    (here, packed)
+}
+
 /// Whether this is the way to compute a job.
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
@@ -44,19 +62,11 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     ((roles.source_channels, roles.target_channels) != (1, 1) || ring.is_some()).then_some(())?;
     let most = if ring.is_some() { all } else { most };
     let pair_tiles = all.div_ceil(most);
-    let width = job.stencil.count[3];
-    let padded = width.next_multiple_of(lanes) as f64 / width as f64;
-    let load = read_cost(job.stencil.pace[3]);
     let row_tiles = roles.target_channels.div_ceil(height);
-    // instructions for one vector of positions and all of a group's result
-    let (h, p) = (height as f64, most as f64);
-    let here = (row_tiles * pair_tiles) as f64 * (h * p + h + p * load) * padded;
-    let (channels, all) = (roles.target_channels as f64, all as f64);
-    let wide = (roles.target_channels).next_multiple_of(lanes) as f64;
-    let packed = all * (wide + PACKING + load) + channels * PACKING;
+    let (here, packed) = costs(job, (height, most));
     (here <= packed).then_some(())?;
     let lines = lines(roles, &job.stencil, lanes, 1)?;
-    let chunks = (lines.rows.len() * width).div_ceil(POSITIONS);
+    let chunks = (lines.rows.len() * lines.width).div_ceil(POSITIONS);
     Some(Plan {
         height,
         row_tiles,

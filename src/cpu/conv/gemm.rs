@@ -29,6 +29,7 @@ use super::channelwise;
 use super::depthwise;
 use super::direct;
 use super::pack::pack_weight;
+use super::planes;
 use super::scratch::take;
 use super::spectral;
 use super::stencil::{Roles, Stencil};
@@ -64,6 +65,9 @@ impl<T: Element> Job<'_, T> {
         }
         if let Some(done) = widened::forward(self) {
             return done;
+        }
+        if let Some(plan) = planes::plan(self) {
+            return planes::run(self, &plan);
         }
         if let Some((blocks, grids)) = direct::plan(self) {
             return direct::run(self, blocks, &grids);

@@ -1,6 +1,6 @@
 //! Tile-sized memory, one set a thread, kept between calls: fresh pages cost more than the work.
 
-use crate::cpu::simd::{Place, Places, Plan, Segments};
+use crate::cpu::simd::{Place, Places, Plan, Segments, Step};
 use crate::error::{Error, Result};
 
 /// The buffers of one thread.
@@ -21,6 +21,7 @@ pub struct Scratch<A> {
     pub(super) zeros: Buffer<A>,
     pub(super) segments: Segments,
     pub(super) offsets: Vec<usize>,
+    pub(super) steps: Vec<Step>,
 }
 
 /// Memory aligned to cache lines, which only grows.

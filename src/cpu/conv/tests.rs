@@ -238,7 +238,25 @@ fn larger() -> Vec<ConvProblem<4>> {
         };
         ConvProblem::<2>::new(&x, &w, &params).unwrap().lift()
     };
-    vec![
+    let conv_4d = |x: [usize; 6], w: [usize; 6], dilation| {
+        let params = ConvParams {
+            dilation: [dilation, 1, 1, dilation],
+            padding: Padding::uniform(1),
+            ..ConvParams::default()
+        };
+        ConvProblem::<4>::new(&x, &w, &params).unwrap()
+    };
+    // rows of the target that are longer than those of the source and the zeros between them
+    let long_rows = (3..7).map(|after| {
+        let params = ConvParams {
+            groups: 3,
+            padding: Padding::Explicit([(2, 2), (2, after)]),
+            ..ConvParams::default()
+        };
+        let problem = ConvProblem::<2>::new(&[2, 12, 5, 4], &[12, 4, 3, 2], &params);
+        problem.unwrap().lift()
+    });
+    let mut problems = vec![
         conv([1, 34, 15, 17], [37, 34, 3, 3], 1, 1),
         conv([3, 33, 9, 9], [16, 33, 3, 3], 2, 1),
         conv([2, 1, 40, 50], [9, 1, 3, 3], 1, 1),
@@ -273,10 +291,20 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([1, 15, 9, 9], [40, 15, 5, 5], 1, 1),
         // rows of pixels in the same sets of the cache
         conv([1, 1024, 2, 4], [17, 1024, 1, 3], 1, 1),
+        // flat planes: several of them and boxes, parts of one, of several images
+        conv_4d([1, 4, 4, 5, 7, 10], [5, 4, 3, 3, 3, 3], 1),
+        conv_4d([2, 3, 6, 3, 4, 9], [8, 3, 3, 2, 3, 3], 2),
+        conv([1, 3, 60, 20], [8, 3, 3, 3], 1, 1),
+        conv([7, 8, 9, 20], [8, 8, 3, 3], 1, 1),
+        // rows that are written once, whole vectors and not
+        conv([1, 1, 33, 64], [32, 1, 3, 3], 1, 1),
+        conv([1, 2, 9, 117], [16, 2, 3, 3], 1, 1),
         // long enough for transforms
         conv([1, 1, 2, 2600], [1, 1, 1, 700], 1, 1),
         conv([1, 2, 1, 2400], [2, 2, 1, 600], 1, 1),
-    ]
+    ];
+    problems.extend(long_rows);
+    problems
 }
 
 /// Those that multiply pairs of bf16, with a model of AMX where there is none.

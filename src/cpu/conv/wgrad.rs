@@ -4,6 +4,7 @@ use super::channelwise;
 use super::depthwise;
 use super::direct_wgrad;
 use super::outer;
+use super::planes_wgrad;
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::widened;
@@ -29,6 +30,9 @@ impl<T: Element> Job<'_, T> {
         }
         if let Some(done) = widened::backward(self, dw, write) {
             return done;
+        }
+        if let Some(plan) = planes_wgrad::plan(self) {
+            return planes_wgrad::run(self, plan, dw, write);
         }
         if let Some(plan) = direct_wgrad::plan(self) {
             return direct_wgrad::run(self, plan, dw, write);

@@ -10,7 +10,7 @@ use super::gemm;
 use super::scratch::{product, take};
 use super::split::PIECES;
 use super::stencil::Roles;
-use super::{channelwise, depthwise, direct, direct_wgrad, wgrad};
+use super::{channelwise, depthwise, direct, direct_wgrad, planes, planes_wgrad, wgrad};
 use crate::cpu::output::{Output, store};
 use crate::cpu::simd::MicroKernel;
 use crate::element::Element;
@@ -64,7 +64,8 @@ pub(super) fn forward<T: Element>(job: &gemm::Job<T>) -> Option<Result<()>> {
         return None;
     }
     let planned = of(job, job.roles, &[], &[], None, &mut []);
-    let suits = direct::plan(&planned).is_some()
+    let suits = planes::plan(&planned).is_some()
+        || direct::plan(&planned).is_some()
         || channelwise::plan(&planned).is_some()
         || depthwise::windows(&planned).is_some();
     if !suits || job.pairs_pay() {
@@ -135,7 +136,8 @@ pub(super) fn backward<T: Element>(
         return None;
     }
     let planned = gradient_of(job, job.roles, &[], &[]);
-    let suits = direct_wgrad::plan(&planned).is_some()
+    let suits = planes_wgrad::plan(&planned).is_some()
+        || direct_wgrad::plan(&planned).is_some()
         || channelwise::wgrad_plan(&planned).is_some()
         || depthwise::wgrad_window(&planned).is_some();
     let lots = lots(&job.roles).filter(|_| suits)?;

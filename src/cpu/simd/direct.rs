@@ -7,6 +7,7 @@
 
 use super::lines::{Block, Lines, Read, Row};
 use super::{Level, MicroKernel, Op, Vector};
+use crate::cpu::output::Output;
 
 /// Target channels that a kernel is there for.
 pub(crate) const HEIGHTS: [usize; 6] = [1, 2, 3, 4, 6, 8];
@@ -28,24 +29,33 @@ pub(crate) struct Direct<'a, A> {
     pub channels: usize,
     /// `(channels, taps, height)`
     pub weights: &'a [A],
-    /// Whether the target is added to.
-    pub add: bool,
+    /// What sums begin with, one number a target channel; `None` where the target is added to.
+    pub begin: Option<&'a [A]>,
     /// Position `j` of row `r` of target channel `m` is at
-    /// `m * pitch + r * width + j - blocks[0].first`; up to a vector less one is written past the
+    /// `at + m * pitch + r * width + j - blocks[0].first`; up to a vector less one is written past the
     /// last one.
-    pub target: &'a mut [A],
+    pub target: &'a Output<'a, A>,
+    pub at: usize,
     pub pitch: usize,
     pub width: usize,
+    /// Whether to write past the caches, where vectors are aligned.
+    pub stream: bool,
 }
 
 /// `target = sum over channels and taps of weight * source` for `height` target channels.
 ///
 /// Every element is one chain of multiply-adds in the order of the channels and taps.
-pub(crate) fn direct<A: MicroKernel>(level: Level, height: usize, operands: Direct<A>) {
+///
+/// # Safety
+/// The elements of the target that are written are the caller's, as [`Output::part`] demands.
+pub(crate) unsafe fn direct<A: MicroKernel>(level: Level, height: usize, operands: Direct<A>) {
     macro_rules! by_height {
         ($($height:literal)*) => {
             match height {
-                $($height => A::dispatch(level, Sums::<A, $height>(operands)),)*
+                $($height if operands.lines.step == 1 => {
+                    A::dispatch(level, Sums::<A, $height, false>(operands));
+                }
+                $height => A::dispatch(level, Sums::<A, $height, true>(operands)),)*
                 _ => unreachable!("{height} target channels"),
             }
         };
@@ -53,9 +63,10 @@ pub(crate) fn direct<A: MicroKernel>(level: Level, height: usize, operands: Dire
     by_height!(1 2 3 4 6 8);
 }
 
-struct Sums<'a, A, const M: usize>(Direct<'a, A>);
+/// A kernel of its own for `STRIDED` reads, as most are not.
+struct Sums<'a, A, const M: usize, const STRIDED: bool>(Direct<'a, A>);
 
-impl<A: Copy, const M: usize> Op<A> for Sums<'_, A, M> {
+impl<A: Copy, const M: usize, const STRIDED: bool> Op<A> for Sums<'_, A, M, STRIDED> {
     type Output = ();
 
     #[inline(always)]
@@ -68,25 +79,33 @@ impl<A: Copy, const M: usize> Op<A> for Sums<'_, A, M> {
             plane,
             channels,
             weights,
-            add,
+            begin: bias,
             target,
+            at: first,
             pitch,
             width,
+            stream,
         } = self.0;
         let Some(end) = blocks.last().map(|b| b.first + b.vectors * V::LANES) else {
             return;
         };
         assert!(channels > 0 && lines.lanes == V::LANES && !rows.is_empty());
+        assert!(STRIDED || lines.step == 1);
         lines.assert_inside(rows, (channels - 1) * plane, source.len());
         assert!(weights.len() >= channels * lines.taps.len() * M);
         let begin = blocks[0].first;
-        assert!(target.len() >= (M - 1) * pitch + (rows.len() - 1) * width + end - begin);
+        assert!(bias.is_none_or(|bias| bias.len() >= M));
+        let length = (M - 1) * pitch + (rows.len() - 1) * width + end - begin;
+        let target = target.start(first, length);
+        let aligned = [pitch, width].iter().all(|n| n.is_multiple_of(V::LANES));
+        let stream = stream && aligned && target.cast::<V>().is_aligned();
         for (r, row) in rows.iter().enumerate() {
             let reads = &lines.classes[row.class].reads;
             for block in blocks {
                 let at = r * width + block.first - begin;
                 // SAFETY: the level is the caller's promise; all rows were just checked to read
-                // inside the source, and the target to hold them; `Lines` made the masks.
+                // inside the source, and the target to hold them, which is the caller's; `Lines` made
+                // the masks.
                 unsafe {
                     let part = Part::<A> {
                         reads,
@@ -102,21 +121,25 @@ impl<A: Copy, const M: usize> Op<A> for Sums<'_, A, M> {
                         channels,
                         weights: weights.as_ptr(),
                         taps: lines.taps.len(),
-                        add,
-                        target: target.as_mut_ptr().add(at),
+                        begin: bias.map(<[A]>::as_ptr),
+                        target: target.add(at),
                         pitch,
+                        stream,
                     };
                     let full = block.masks.is_none();
                     match (block.vectors, full) {
-                        (4, true) => part.run::<V, M, 4, true>(),
-                        (4, false) => part.run::<V, M, 4, false>(),
-                        (2, true) => part.run::<V, M, 2, true>(),
-                        (2, false) => part.run::<V, M, 2, false>(),
-                        (_, true) => part.run::<V, M, 1, true>(),
-                        (_, false) => part.run::<V, M, 1, false>(),
+                        (4, true) => part.run::<V, M, 4, true, STRIDED>(),
+                        (4, false) => part.run::<V, M, 4, false, STRIDED>(),
+                        (2, true) => part.run::<V, M, 2, true, STRIDED>(),
+                        (2, false) => part.run::<V, M, 2, false, STRIDED>(),
+                        (_, true) => part.run::<V, M, 1, true, STRIDED>(),
+                        (_, false) => part.run::<V, M, 1, false, STRIDED>(),
                     }
                 }
             }
+        }
+        if stream {
+            super::drain();
         }
     }
 }
@@ -131,18 +154,27 @@ struct Part<'a, A> {
     channels: usize,
     weights: *const A,
     taps: usize,
-    add: bool,
+    begin: Option<*const A>,
     target: *mut A,
     pitch: usize,
+    stream: bool,
 }
 
 impl<A: Copy> Part<'_, A> {
     /// # Safety
     /// The level of `V` must be available; the source must be valid where the reads and masks say,
     /// in every channel, the weights for `channels * taps * M` elements, and the target for `N`
-    /// vectors in every one of `M` rows.
+    /// vectors in every one of `M` rows; there must be a mask for every column and vector.
     #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = A>, const M: usize, const N: usize, const FULL: bool>(&self) {
+    unsafe fn run<
+        V: Vector<Scalar = A>,
+        const M: usize,
+        const N: usize,
+        const FULL: bool,
+        const STRIDED: bool,
+    >(
+        &self,
+    ) {
         if N > 1 && M * N > 2 * V::ROWS {
             unreachable!("blocks are cut to `vectors`"); // known when compiled
         }
@@ -150,11 +182,12 @@ impl<A: Copy> Part<'_, A> {
         // SAFETY: by this function's contract; lanes outside the masks are not accessed.
         unsafe {
             let mut sums = [[V::zero(); N]; M];
-            if self.add {
-                for i in 0..M {
-                    for j in 0..N {
-                        sums[i][j] = V::load(self.target.add(i * self.pitch + j * V::LANES));
-                    }
+            for i in 0..M {
+                for j in 0..N {
+                    sums[i][j] = match self.begin {
+                        Some(begin) => V::splat(*begin.add(i)),
+                        None => V::load(self.target.add(i * self.pitch + j * V::LANES)),
+                    };
                 }
             }
             let (mut source, mut weights) = (self.source, self.weights);
@@ -163,13 +196,14 @@ impl<A: Copy> Part<'_, A> {
                     let from = source.wrapping_offset(read.offset);
                     let mut lanes = [V::zero(); N];
                     for j in 0..N {
-                        let from = from.wrapping_add(j * V::LANES * self.step);
+                        let step = if STRIDED { self.step } else { 1 };
+                        let from = from.wrapping_add(j * V::LANES * step);
                         let mask = match FULL {
                             true => all,
-                            false => self.masks[read.column * N + j],
+                            false => *self.masks.as_ptr().add(read.column * N + j),
                         };
                         lanes[j] = match FULL {
-                            _ if self.step != 1 => V::zero().load_strided(mask, from, self.step),
+                            _ if STRIDED => V::zero().load_strided(mask, from, self.step),
                             true => V::load(from),
                             false => V::zero().load_masked(mask, from),
                         };
@@ -187,7 +221,11 @@ impl<A: Copy> Part<'_, A> {
             }
             for i in 0..M {
                 for j in 0..N {
-                    sums[i][j].store(self.target.add(i * self.pitch + j * V::LANES));
+                    let to = self.target.add(i * self.pitch + j * V::LANES);
+                    match self.stream {
+                        true => sums[i][j].stream(to),
+                        false => sums[i][j].store(to),
+                    }
                 }
             }
         }

@@ -198,7 +198,7 @@ transpose_square!(transpose_f64, __m512d, i64, 8, _mm512_permutex2var_pd);
 macro_rules! vector {
     (
         $name:ident($register:ident), $scalar:ident, lanes $lanes:literal, rows $rows:literal,
-        $splat:ident, $load:ident, $store:ident,
+        $splat:ident, $load:ident, $store:ident, $stream:ident,
         $add:ident, $subtract:ident, $multiply:ident, $fma:ident,
         masked $masked:ident
         $(, pairs $pairs:ident, transpose $transpose:ident, $store_masked:ident)?
@@ -235,6 +235,12 @@ macro_rules! vector {
             unsafe fn store(self, to: *mut $scalar) {
                 // SAFETY: level and memory by the trait's contract.
                 unsafe { $store(to, self.0) }
+            }
+
+            #[inline(always)]
+            unsafe fn stream(self, to: *mut $scalar) {
+                // SAFETY: level and memory by the trait's contract.
+                unsafe { $stream(to, self.0) }
             }
 
             #[inline(always)]
@@ -325,7 +331,7 @@ macro_rules! vector {
 
 vector! {
     F32x16(__m512), f32, lanes 16, rows 14,
-    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps,
     masked masked_wide_f32, pairs pairs_f32, transpose transpose_f32, _mm512_mask_storeu_ps, permute permute_wide_f32
 }
@@ -333,28 +339,28 @@ vector! {
 // Of pairs of bf16 but for its sums, which are f32: products are right, and what only moves lanes.
 vector! {
     PairsX16(__m512), f32, lanes 16, rows 14,
-    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, multiply_add_pairs,
     masked masked_wide_f32
 }
 
 vector! {
     F64x8(__m512d), f64, lanes 8, rows 14,
-    _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd,
+    _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_stream_pd,
     _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd,
     masked masked_wide_f64, pairs pairs_f64, transpose transpose_f64, _mm512_mask_storeu_pd, permute permute_wide_f64
 }
 
 vector! {
     F32x8(__m256), f32, lanes 8, rows 6,
-    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps,
     _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps,
     masked masked_f32, permute permute_f32
 }
 
 vector! {
     F64x4(__m256d), f64, lanes 4, rows 6,
-    _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd,
+    _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_stream_pd,
     _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd,
     masked masked_f64
 }
