@@ -15,7 +15,7 @@ use super::wgrad;
 use crate::cpu::output::{Output, store_strided};
 use crate::cpu::simd::{
     ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_gradient,
-    channel_row,
+    channel_row, prefetch,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
@@ -181,6 +181,24 @@ fn runs(roles: &Roles, stencil: &Stencil, reaches: &[Reach], j: [usize; 4], to: 
     }));
 }
 
+/// Bytes of source and target up to which they may be in a cache: asking for them costs more there
+/// than it saves. Tests ask always.
+const CACHED: usize = if cfg!(test) { 0 } else { 1 << 24 };
+
+/// Whether to ask for the next row of source and target, whose pixels the processor does not foresee:
+/// they are read channels by channels.
+fn far<T: Element>(roles: &Roles) -> bool {
+    let image = roles.source.outer.saturating_add(roles.target.outer);
+    product(&[roles.batch, image, size_of::<T>()]) > CACHED
+}
+
+/// Asks for some channels of pixels that are `pitch` apart.
+fn prefetch_pixels<A>(from: &[A], pitch: usize, pixels: usize, channels: usize) {
+    for pixel in 0..pixels {
+        prefetch(&from[pixel * pitch..][..channels]);
+    }
+}
+
 /// One stencil, cut up.
 struct Grid {
     reaches: Vec<Reach>,
@@ -318,14 +336,30 @@ fn tile<T: Element>(
     };
     let taps = stencil.taps.len();
     let bias = job.bias.and_then(as_acc).map(|bias| &bias[first..]);
-    for row in part * grid.rows..rows(stencil).min((part + 1) * grid.rows) {
+    let end = rows(stencil).min((part + 1) * grid.rows);
+    let far = far::<T>(roles);
+    let step = stencil.step[3] * roles.target.spatial[3];
+    let at = |j| image * roles.target.outer + first + roles.target.at(stencil.target(j));
+    for row in part * grid.rows..end {
+        if far && row + 1 < end {
+            let j = unravel((row + 1) * stencil.count[3], stencil.count);
+            runs(roles, stencil, &grid.reaches, j, row_runs);
+            if let Some(last) = row_runs.last() {
+                let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
+                prefetch_pixels(&source[last.row..], pixel, size, channels.source(count));
+            }
+            for pixel in 0..stencil.count[3] {
+                // SAFETY: no other task has these channels of these rows.
+                prefetch(unsafe { output.part(at(j) + pixel * step, count) });
+            }
+        }
         let j = unravel(row * stencil.count[3], stencil.count);
         runs(roles, stencil, &grid.reaches, j, row_runs);
         let row = channel_row_of(roles, stencil, channels, count, source, row_runs);
         let target = ChannelTarget {
             output,
-            at: image * roles.target.outer + first + roles.target.at(stencil.target(j)),
-            step: stencil.step[3] * roles.target.spatial[3],
+            at: at(j),
+            step,
             bias,
             write: job.write,
         };
@@ -393,6 +427,7 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
         let (roles, stencil) = (&job.roles, &job.stencil);
         let (first, count) = plan.channels.of_block(block);
         let mut row_runs = Vec::with_capacity(plan.reaches.len());
+        let far = far::<T>(roles);
         for chunk in chunks.0..chunks.1 {
             let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
             let x = &job.x[image * roles.source.outer..][..roles.source.outer];
@@ -402,12 +437,23 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
                 return Ok(()); // `wgrad_plan` has looked
             };
             let (r0, r1) = share(rows(stencil), plan.chunks, chunk);
+            let pixel = roles.target.spatial[3];
             for row in r0..r1 {
+                if far && row + 1 < rows(stencil) {
+                    let j = unravel((row + 1) * stencil.count[3], stencil.count);
+                    runs(roles, stencil, &plan.reaches, j, &mut row_runs);
+                    if let Some(last) = row_runs.last() {
+                        let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
+                        let count = plan.channels.source(count);
+                        prefetch_pixels(&x[last.row..], pixel, size, count);
+                    }
+                    prefetch_pixels(&dy[roles.target.at(j)..], pixel, stencil.count[3], count);
+                }
                 let j = unravel(row * stencil.count[3], stencil.count);
                 runs(roles, stencil, &plan.reaches, j, &mut row_runs);
                 let row = channel_row_of(roles, stencil, &plan.channels, count, x, &mut row_runs);
                 let dy = &dy[roles.target.at(j)..];
-                channel_gradient(job.level, row, (dy, roles.target.spatial[3]), sums);
+                channel_gradient(job.level, row, (dy, pixel), sums);
             }
         }
         Ok(())
