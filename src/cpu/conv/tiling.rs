@@ -2,7 +2,7 @@
 //! register tiles. All of it depends on the problem and the level alone, never on the threads.
 
 use super::pack::packed_len;
-use super::scratch::{Buffer, product};
+use super::scratch::Buffer;
 use super::split::{TASKS, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{
@@ -86,18 +86,11 @@ impl Grid {
         let cut = |total: usize, tiles: usize, unit: usize| {
             total.div_ceil(tiles).next_multiple_of(unit).max(1)
         };
-        // Every tile of positions reads the weights of its channels, every tile of channels the source
-        // of its positions: the larger one is cut first. Channels first the source is also packed.
-        let source = roles.source_channels * product(&roles.source_size);
-        let weights = reduction.total * roles.target_channels;
-        let by_channels = layout == Layout::ChannelsLast && weights > source;
         while outer.saturating_mul(position_tiles * channel_tiles) < TASKS {
-            let positions = cut(stencil.positions(), position_tiles * 2, p.0) >= p.2;
-            let channels = cut(roles.target_channels, channel_tiles * 2, c.0) >= c.2;
-            if channels && (by_channels || !positions) {
-                channel_tiles *= 2;
-            } else if positions {
+            if cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
                 position_tiles *= 2;
+            } else if cut(roles.target_channels, channel_tiles * 2, c.0) >= c.2 {
+                channel_tiles *= 2;
             } else {
                 break;
             }
