@@ -11,7 +11,7 @@ use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{
-    self, Geometry, Level, MicroKernel, ROW, Rows, as_acc, as_pairs, join_rows,
+    self, Geometry, Level, MicroKernel, ROW, Rows, as_acc, as_pairs, interleave, join_rows,
 };
 use crate::element::Element;
 use crate::shape::Layout;
@@ -73,6 +73,9 @@ pub(super) fn pack_weight<T: Element, S: Element<Acc = T::Acc>>(
             if let Some(taps) = packing.taps_in_weight() {
                 return packing.transposed(taps, &Output::new(packed));
             }
+            if job.roles.weight_target == 1 && panels > 1 {
+                return packing.rows(&Output::new(packed));
+            }
             let all = packed.par_chunks_mut(reduction.block * wide).enumerate();
             all.for_each(|(index, to)| {
                 let (rest, panel) = (index / panels, index % panels);
@@ -112,6 +115,70 @@ impl<T: Element, S: Element<Acc = T::Acc>> Panels<'_, '_, T, S> {
     /// Source channels that are a step of the reduction.
     fn unit(&self) -> usize {
         1 + usize::from(self.job.level.pairs())
+    }
+
+    /// Weights whose target channels are next to each other: a row is read once, in order, and its
+    /// parts go to all panels.
+    fn rows(&self, packed: &Output<T::Acc>) {
+        let roles = &self.job.roles;
+        let Reduction { block, blocks, .. } = self.reduction;
+        let pieces = block.div_ceil(SEGMENT);
+        let tasks = roles.groups * blocks * pieces;
+        (0..tasks).into_par_iter().for_each(|task| {
+            let (index, piece) = (task / pieces, task % pieces);
+            let (k0, count) = self.reduction.range(index % blocks);
+            let weight = &self.job.weight[index / blocks * roles.weight_group..];
+            let rows = (piece * SEGMENT).min(count)..((piece + 1) * SEGMENT).min(count);
+            // the panel's first channel, its channels, its lanes, and where it begins
+            let panel = |panel: usize| {
+                let m0 = panel * self.wide;
+                let channels = self.wide.min(roles.target_channels - m0);
+                let first = (index * self.panels + panel) * block * self.wide;
+                (
+                    m0,
+                    channels,
+                    channels.next_multiple_of(self.wide / 2),
+                    first,
+                )
+            };
+            for row in rows {
+                let k = k0 + row;
+                let (tap, channel) = (k / roles.source_channels, k % roles.source_channels);
+                let from = |channel: usize| {
+                    let first = channel * roles.weight_source + self.stencil.taps[tap].weight;
+                    &weight[first..][..roles.target_channels]
+                };
+                let rows = match self.unit() {
+                    1 => (from(channel), None),
+                    _ => {
+                        let second = 2 * channel + 1;
+                        let second = (second < roles.weight_channels).then(|| from(second));
+                        (from(2 * channel), second)
+                    }
+                };
+                for (m0, channels, width, first) in (0..self.panels).map(panel) {
+                    // SAFETY: no other task has these rows.
+                    let to = unsafe { packed.part(first + row * width, width) };
+                    let (to, rest) = to.split_at_mut(channels);
+                    rest.fill(T::Acc::zero());
+                    let first = &rows.0[m0..m0 + channels];
+                    if self.unit() == 1 {
+                        T::widen(first, to);
+                    } else {
+                        let second = rows.1.map(|row| &row[m0..m0 + channels]);
+                        interleave(self.job.level, Some(first), second, to);
+                    }
+                }
+            }
+            if piece + 1 == pieces {
+                // tiles read a few steps more than the last block has
+                for (_, _, width, first) in (0..self.panels).map(panel) {
+                    let (at, end) = (count * width, block * self.wide);
+                    // SAFETY: nor those behind the last row.
+                    unsafe { packed.part(first + at, end - at) }.fill(T::Acc::zero());
+                }
+            }
+        });
     }
 
     fn transposed(&self, taps: usize, packed: &Output<T::Acc>) {
