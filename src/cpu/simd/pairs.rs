@@ -128,6 +128,7 @@ pub(crate) fn join_rows<A: 'static>(first: &[A], second: Option<&[A]>, to: &mut 
 pub(crate) const STEPS: usize = 16;
 
 /// `c (rows, lanes) = a (rows, steps) * b (steps, lanes)`, or added to.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) struct TileProduct<'a, A> {
     /// Rows up to the next multiple of [`STEPS`], of any values past the last.
     pub a: &'a [A],
