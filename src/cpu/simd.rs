@@ -1,11 +1,10 @@
 //! Instruction sets: which one runs, and the vector operations that the kernels are written in.
 //!
 //! A kernel is an [`Op`]: one generic body over [`Vector`]. [`MicroKernel::dispatch`] runs it
-//! compiled for the level that was found at run time. `NDCONV_CPU_LEVEL` (`portable`, `avx2`,
-//! `avx512`, `avx512_bf16`, `amx`, `neon`) lowers the level of a whole process.
+//! compiled for the level that was found at run time. `NDCONV_CPU_LEVEL` lowers the level of a
+//! whole process.
 
 use std::cell::RefCell;
-use std::sync::OnceLock;
 use std::thread::LocalKey;
 
 use super::conv::Scratch;
@@ -33,6 +32,7 @@ mod direct;
 mod fir;
 mod fourier;
 mod gather;
+mod level;
 mod lines;
 mod moves;
 #[cfg(target_arch = "aarch64")]
@@ -46,6 +46,10 @@ mod tile;
 mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+use level::Set;
+
+pub use level::Level;
 
 pub(crate) use channelwise::{
     ChannelRow, ChannelTarget, Group, RUN, Run, channel_gradient, channel_row,
@@ -64,151 +68,11 @@ pub(crate) use pairs::{
     STEPS, TileProduct, as_elements, as_pairs, interleave, join, join_rows, multiply_tiles,
 };
 pub(crate) use planes::{
-    PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_places,
-    plane_runs,
+    PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_runs,
 };
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
-
-/// An instruction set that this machine was found to have.
-///
-/// Values come from [`Level::best`] and [`Level::available`] alone, so that holding one proves
-/// that its instructions may be executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
-    set: Set,
-    /// Whether register tiles multiply pairs of bf16 that stand in the place of an `f32`.
-    pairs: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(any(target_arch = "x86_64", target_arch = "aarch64")),
-    allow(dead_code)
-)]
-enum Set {
-    Portable,
-    #[cfg(target_arch = "aarch64")]
-    Neon,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// With products of pairs of bf16.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
-    /// AVX-512, and AMX for bf16.
-    #[cfg(target_arch = "x86_64")]
-    Amx,
-}
-
-impl Set {
-    fn name(self) -> &'static str {
-        match self {
-            Set::Portable => "portable",
-            #[cfg(target_arch = "aarch64")]
-            Set::Neon => "neon",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => "avx512",
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512Bf16 => "avx512_bf16",
-            #[cfg(target_arch = "x86_64")]
-            Set::Amx => "amx",
-        }
-    }
-}
-
-impl Level {
-    /// Every level of this machine, slowest first.
-    pub(crate) fn available() -> Vec<Level> {
-        #[cfg_attr(
-            not(any(target_arch = "x86_64", target_arch = "aarch64")),
-            allow(unused_mut)
-        )]
-        let mut sets = vec![Set::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(Set::Avx2);
-                if is_x86_feature_detected!("avx512f") {
-                    sets.push(Set::Avx512);
-                    if is_x86_feature_detected!("avx512bf16") {
-                        sets.push(Set::Avx512Bf16);
-                    }
-                    // last: where both are, the pairs of AVX-512 are slower than its f32
-                    if amx::detected() {
-                        sets.push(Set::Amx);
-                    }
-                }
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("neon") {
-            sets.push(Set::Neon);
-        }
-        let level = |set| Level { set, pairs: false };
-        sets.into_iter().map(level).collect()
-    }
-
-    /// This level with register tiles that multiply pairs of bf16, if it has such.
-    pub(crate) fn paired(self) -> Option<Level> {
-        #[cfg(target_arch = "x86_64")]
-        if matches!(self.set, Set::Avx512Bf16 | Set::Amx) {
-            return Some(Level {
-                pairs: true,
-                ..self
-            });
-        }
-        None
-    }
-
-    pub(crate) fn pairs(self) -> bool {
-        self.pairs
-    }
-
-    /// Whether products of pairs are those of [`multiply_tiles`].
-    pub(crate) fn tiles(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self.pairs && self.set == Set::Amx;
-        #[cfg(not(target_arch = "x86_64"))]
-        false
-    }
-
-    /// The level of AMX where there is AVX-512; without AMX a model of it takes its place.
-    #[cfg(all(test, target_arch = "x86_64"))]
-    pub(crate) fn amx() -> Option<Level> {
-        is_x86_feature_detected!("avx512f").then_some(Level {
-            set: Set::Amx,
-            pairs: false,
-        })
-    }
-
-    /// The fastest level, or the one that `NDCONV_CPU_LEVEL` names if this machine has it;
-    /// decided once per process.
-    pub(crate) fn best() -> Level {
-        static BEST: OnceLock<Level> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            let levels = Level::available();
-            let fastest = levels[levels.len() - 1];
-            let Ok(wanted) = std::env::var("NDCONV_CPU_LEVEL") else {
-                return fastest;
-            };
-            let found = levels.iter().find(|level| level.set.name() == wanted);
-            *found.unwrap_or_else(|| {
-                let names: Vec<_> = levels.iter().map(|level| level.set.name()).collect();
-                let (names, fastest) = (names.join(", "), fastest.set.name());
-                eprintln!(
-                    "ndconv: NDCONV_CPU_LEVEL={wanted} is none of this machine's levels \
-                     ({names}); using {fastest}"
-                );
-                &levels[levels.len() - 1]
-            })
-        })
-    }
-}
 
 /// Asks for memory to come to the caches, where there is an instruction for that.
 pub(crate) fn prefetch<A>(memory: &[A]) {

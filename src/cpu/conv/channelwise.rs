@@ -5,23 +5,22 @@
 //! channel a group, a vector of the source has all that a vector of the target reads, and is
 //! permuted once for each source channel of a group.
 
+mod gradient;
+
 use rayon::prelude::*;
 
 use super::gemm::Job;
-use super::scratch::{Scratch, product, take};
-use super::split::{self, PIECES, Sums, share};
+use super::scratch::{product, take};
+use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
-use super::wgrad;
-use crate::cpu::output::{Output, store_strided};
 use crate::cpu::simd::{
-    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_gradient,
-    channel_row, prefetch,
+    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_row, prefetch,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
-use crate::ops::Write;
 use crate::shape::Layout;
+pub(super) use gradient::{run_wgrad, wgrad_plan};
 
 /// Weights of a block of channels: they should stay in the L1 cache.
 const WEIGHTS: usize = 4096;
@@ -199,6 +198,20 @@ fn prefetch_pixels<A>(from: &[A], pitch: usize, pixels: usize, channels: usize) 
     }
 }
 
+/// Asks for some channels of the pixels that the row of position `j` reads last.
+fn prefetch_source<A>(
+    (roles, stencil, reaches): (&Roles, &Stencil, &[Reach]),
+    j: [usize; 4],
+    (source, channels): (&[A], usize),
+    row_runs: &mut Vec<Run>,
+) {
+    runs(roles, stencil, reaches, j, row_runs);
+    if let Some(last) = row_runs.last() {
+        let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
+        prefetch_pixels(&source[last.row..], pixel, size, channels);
+    }
+}
+
 /// One stencil, cut up.
 struct Grid {
     reaches: Vec<Reach>,
@@ -343,11 +356,8 @@ fn tile<T: Element>(
     for row in part * grid.rows..end {
         if far && row + 1 < end {
             let j = unravel((row + 1) * stencil.count[3], stencil.count);
-            runs(roles, stencil, &grid.reaches, j, row_runs);
-            if let Some(last) = row_runs.last() {
-                let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
-                prefetch_pixels(&source[last.row..], pixel, size, channels.source(count));
-            }
+            let source = (source, channels.source(count));
+            prefetch_source((roles, stencil, &grid.reaches), j, source, row_runs);
             for pixel in 0..stencil.count[3] {
                 // SAFETY: no other task has these channels of these rows.
                 prefetch(unsafe { output.part(at(j) + pixel * step, count) });
@@ -366,122 +376,5 @@ fn tile<T: Element>(
         let weights = &packed[grid.first_weight + first * channels.sources * taps..];
         // SAFETY: no other task has these channels of these rows.
         unsafe { channel_row(job.level, row, weights, &target) };
-    }
-}
-
-/// How wgrad is cut up.
-pub(super) struct GradientPlan {
-    channels: Channels,
-    reaches: Vec<Reach>,
-    /// Chunks of the rows of one image.
-    chunks: usize,
-}
-
-/// Positions of a chunk, as many as make it worth handing out.
-const POSITIONS: usize = 1 << 9;
-
-/// Whether this is the way to compute a wgrad.
-pub(super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
-    as_acc(job.x)?;
-    let (layout, taps) = (job.layouts.activation, job.stencil.taps.len());
-    let channels = Channels::new::<T>(job.level, &job.roles, layout, taps)?;
-    let rows = rows(&job.stencil);
-    Some(GradientPlan {
-        channels,
-        reaches: reaches(&job.stencil),
-        chunks: rows.min((rows * job.stencil.count[3]).div_ceil(POSITIONS)),
-    })
-}
-
-pub(super) fn run_wgrad<T: Element>(
-    job: &wgrad::Job<T>,
-    plan: GradientPlan,
-    dw: &mut [T],
-    write: Write,
-) -> Result<()> {
-    let (tiles, chunks) = (plan.channels.blocks, job.roles.batch * plan.chunks);
-    split::run(&Gradient { job, plan }, (tiles, chunks), dw, write)
-}
-
-/// The tiles are blocks of channels, the chunks images and rows.
-struct Gradient<'a, 'b, T> {
-    job: &'a wgrad::Job<'b, T>,
-    plan: GradientPlan,
-}
-
-impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
-    fn size(&self, block: usize) -> usize {
-        let channels = &self.plan.channels;
-        let count = channels.of_block(block).1.next_multiple_of(channels.lanes);
-        count * channels.sources * self.job.stencil.taps.len()
-    }
-
-    fn add(
-        &self,
-        block: usize,
-        chunks: (usize, usize),
-        sums: &mut [T::Acc],
-        _: &mut Scratch<T::Acc>,
-    ) -> Result<()> {
-        let (job, plan) = (self.job, &self.plan);
-        let (roles, stencil) = (&job.roles, &job.stencil);
-        let (first, count) = plan.channels.of_block(block);
-        let mut row_runs = Vec::with_capacity(plan.reaches.len());
-        let far = far::<T>(roles);
-        for chunk in chunks.0..chunks.1 {
-            let (image, chunk) = (chunk / plan.chunks, chunk % plan.chunks);
-            let x = &job.x[image * roles.source.outer..][..roles.source.outer];
-            let x = &x[plan.channels.source(first)..];
-            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
-            let (Some(x), Some(dy)) = (as_acc(x), as_acc(dy)) else {
-                return Ok(()); // `wgrad_plan` has looked
-            };
-            let (r0, r1) = share(rows(stencil), plan.chunks, chunk);
-            let pixel = roles.target.spatial[3];
-            for row in r0..r1 {
-                if far && row + 1 < rows(stencil) {
-                    let j = unravel((row + 1) * stencil.count[3], stencil.count);
-                    runs(roles, stencil, &plan.reaches, j, &mut row_runs);
-                    if let Some(last) = row_runs.last() {
-                        let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
-                        let count = plan.channels.source(count);
-                        prefetch_pixels(&x[last.row..], pixel, size, count);
-                    }
-                    prefetch_pixels(&dy[roles.target.at(j)..], pixel, stencil.count[3], count);
-                }
-                let j = unravel(row * stencil.count[3], stencil.count);
-                runs(roles, stencil, &plan.reaches, j, &mut row_runs);
-                let row = channel_row_of(roles, stencil, &plan.channels, count, x, &mut row_runs);
-                let dy = &dy[roles.target.at(j)..];
-                channel_gradient(job.level, row, (dy, pixel), sums);
-            }
-        }
-        Ok(())
-    }
-
-    fn store(
-        &self,
-        block: usize,
-        sums: &mut [T::Acc],
-        _: &mut Scratch<T::Acc>,
-        target: &Output<T>,
-        write: Write,
-    ) -> Result<()> {
-        let (roles, stencil) = (&self.job.roles, &self.job.stencil);
-        let channels = &self.plan.channels;
-        let (taps, lanes, sources) = (stencil.taps.len(), channels.lanes, channels.sources);
-        let (first, count) = channels.of_block(block);
-        for (nth, sums) in sums.chunks_exact(lanes).enumerate() {
-            let (rest, tap) = (nth / taps, nth % taps);
-            let (lane, channel) = (rest / sources * lanes, rest % sources);
-            // groups follow one another as the target channels of a group do
-            let at = (first + lane) * roles.weight_target
-                + channel * roles.weight_source
-                + stencil.taps[tap].weight;
-            let sums = &sums[..lanes.min(count - lane)];
-            // SAFETY: no other task has these channels.
-            unsafe { store_strided(sums, target, at, roles.weight_target, write) };
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::ring::{Ring, segments};
 use super::scratch::Scratch;
 use super::split::{self, Sums, share};
 use super::wgrad::Job;
-use crate::cpu::output::{Output, store};
+use crate::cpu::output::Output;
 use crate::cpu::simd::{self, DirectGradient, Geometry, Lines, MicroKernel, as_acc};
 use crate::element::Element;
 use crate::error::Result;
@@ -204,20 +204,16 @@ impl<T: Element> Sums<T> for Rows<'_, '_, T> {
         target: &Output<T>,
         write: Write,
     ) -> Result<()> {
-        let (job, roles) = (self.job, &self.job.roles);
+        let job = self.job;
         let lanes = T::Acc::geometry(job.level).lanes;
         let tile = self.tile(tile);
         let pairs = self.pairs(&tile);
         let rows = sums.chunks_exact(self.places(&tile) * lanes);
         for (m, sums) in (tile.channels.0..tile.channels.1).zip(rows) {
             for (&(channel, tap), lanes) in pairs.iter().zip(sums.chunks_exact(lanes)) {
-                let at = tile.group * roles.weight_group
-                    + m * roles.weight_target
-                    + channel * roles.weight_source
-                    + job.stencil.taps[tap].weight;
-                let mut sum = [lanes.iter().copied().sum()];
+                let weight = (tile.group, m, channel, tap);
                 // SAFETY: no other task has this tile.
-                store(&mut sum, unsafe { target.part(at, 1) }, write);
+                unsafe { job.store_lanes(weight, lanes, target, write) };
             }
         }
         Ok(())

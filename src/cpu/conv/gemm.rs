@@ -146,10 +146,9 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
 
     /// Packs the weights of all stencils.
     fn pack(&self, grids: &[Grid], packed: &mut [T::Acc]) {
-        let geometry = T::Acc::geometry(self.level);
         for (stencil, grid) in self.stencils.iter().zip(grids) {
             let to = &mut packed[grid.packed..][..grid.packed_len];
-            pack_weight(self, stencil, self.reduction(stencil), geometry, to);
+            pack_weight(self, stencil, self.reduction(stencil), to);
         }
     }
 

@@ -11,10 +11,10 @@ use super::planes::MOVING;
 use super::scratch::Scratch;
 use super::split::{self, Sums, TASKS, share};
 use super::wgrad::Job;
-use crate::cpu::output::{Output, store};
+use crate::cpu::output::Output;
 use crate::cpu::simd::{
-    Geometry, MicroKernel, PlaneGradient, as_acc, gradient_tile, plane_gradient, plane_height,
-    plane_places, plane_runs, spread_rows,
+    Geometry, MicroKernel, PlaneGradient, as_acc, gradient_places, gradient_tile, plane_gradient,
+    plane_height, plane_runs, spread_rows,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -69,7 +69,7 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
                 .map(|i| from + run(i).0..from + run(i).1)
                 .collect(),
         );
-        places += runs * plane_places(same.len().div_ceil(runs));
+        places += runs * gradient_places(same.len().div_ceil(runs));
         from += same.len();
     }
     let boxes: usize = flat.boxes.iter().product();
@@ -132,7 +132,7 @@ impl<T: Element> Products<'_, '_, T> {
     /// Elements of the sums of a run of taps and one source channel.
     fn sums(&self, run: &Range<usize>) -> usize {
         let lanes = T::Acc::geometry(self.job.level).lanes;
-        self.plan.blocks.height * plane_places(run.len()) * lanes
+        self.plan.blocks.height * gradient_places(run.len()) * lanes
     }
 
     /// Copies a target channel's planes of a box, to `size` elements each.
@@ -249,7 +249,7 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
         target: &Output<T>,
         write: Write,
     ) -> Result<()> {
-        let (job, roles) = (self.job, &self.job.roles);
+        let job = self.job;
         let lanes = T::Acc::geometry(job.level).lanes;
         let tile = self.tile(tile);
         let mut rest = &*sums;
@@ -258,16 +258,12 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
                 for run in runs {
                     let (here, after) = rest.split_at(self.sums(run));
                     rest = after;
-                    let rows = here.chunks_exact(plane_places(run.len()) * lanes);
+                    let rows = here.chunks_exact(gradient_places(run.len()) * lanes);
                     for (m, sums) in tile.targets.clone().zip(rows) {
                         for (tap, lanes) in run.clone().zip(sums.chunks_exact(lanes)) {
-                            let at = tile.group * roles.weight_group
-                                + m * roles.weight_target
-                                + channel * roles.weight_source
-                                + job.stencil.taps[tap].weight;
-                            let mut sum = [lanes.iter().copied().sum()];
+                            let weight = (tile.group, m, channel, tap);
                             // SAFETY: no other task has this tile.
-                            store(&mut sum, unsafe { target.part(at, 1) }, write);
+                            unsafe { job.store_lanes(weight, lanes, target, write) };
                         }
                     }
                 }

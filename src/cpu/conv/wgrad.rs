@@ -8,6 +8,7 @@ use super::planes_wgrad;
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::widened;
+use crate::cpu::output::{Output, store};
 use crate::cpu::simd::Level;
 use crate::element::Element;
 use crate::error::Result;
@@ -24,6 +25,28 @@ pub(super) struct Job<'a, T> {
 }
 
 impl<T: Element> Job<'_, T> {
+    /// Adds up the lanes of one weight's sum, and stores it: that of a group's target channel, source
+    /// channel and tap.
+    ///
+    /// # Safety
+    /// As [`Output::part`], for that weight.
+    pub unsafe fn store_lanes(
+        &self,
+        (group, m, channel, tap): (usize, usize, usize, usize),
+        lanes: &[T::Acc],
+        target: &Output<T>,
+        write: Write,
+    ) {
+        let roles = &self.roles;
+        let at = group * roles.weight_group
+            + m * roles.weight_target
+            + channel * roles.weight_source
+            + self.stencil.taps[tap].weight;
+        let mut sum = [lanes.iter().copied().sum()];
+        // SAFETY: by this function's contract.
+        store(&mut sum, unsafe { target.part(at, 1) }, write);
+    }
+
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {
         if let Some(plan) = spectral::wgrad_plan(self)? {
             return spectral::run_wgrad(self, &plan, dw, write);

@@ -4,6 +4,7 @@
 
 use std::arch::asm;
 
+use super::level::cpuid;
 use super::{STEPS, TileProduct};
 
 /// Rows of a tile, and the words of a row.
@@ -257,15 +258,14 @@ impl Drop for Amx {
 pub(super) fn detected() -> bool {
     #[cfg(target_os = "linux")]
     {
-        use std::arch::x86_64::{__cpuid, __cpuid_count};
         const OSXSAVE: u32 = 1 << 27;
         const AMX_BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
         const TILE_STATE: u32 = 3 << 17;
         const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
         const XTILEDATA: libc::c_long = 18;
-        if __cpuid(0).eax < 7
-            || __cpuid(1).ecx & OSXSAVE == 0
-            || __cpuid_count(7, 0).edx & AMX_BF16_AND_TILE != AMX_BF16_AND_TILE
+        if cpuid(0).eax < 7
+            || cpuid(1).ecx & OSXSAVE == 0
+            || cpuid(7).edx & AMX_BF16_AND_TILE != AMX_BF16_AND_TILE
         {
             return false;
         }

@@ -5,6 +5,7 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
+use super::direct::{PLACES, gradient_places};
 use super::{Level, MicroKernel, Op, Vector};
 
 /// One tap of a reduction over channels.
@@ -174,7 +175,7 @@ pub(crate) struct PlaneGradient<'a, A> {
     pub x: &'a [A],
     /// Of the taps.
     pub offsets: &'a [usize],
-    /// `(height, places)`, one vector each, where `places` are the [`plane_places`] of the taps;
+    /// `(height, places)`, one vector each, where `places` are the [`gradient_places`] of the taps;
     /// added to.
     pub sums: &'a mut [A],
 }
@@ -191,16 +192,8 @@ pub(crate) fn plane_runs(taps: usize, height: usize, rows: usize) -> usize {
     let fit = PLACES.into_iter().rfind(|n| n * height <= most);
     let least = taps.div_ceil(fit.unwrap_or(1));
     // multiply-adds, and the loads of a run
-    let cost = |runs: &usize| runs * (plane_places(taps.div_ceil(*runs)) * height + height);
+    let cost = |runs: &usize| runs * (gradient_places(taps.div_ceil(*runs)) * height + height);
     (least..least + 3).min_by_key(cost).unwrap_or(least)
-}
-
-/// Numbers of taps that a kernel is there for.
-const PLACES: [usize; 6] = [1, 2, 3, 4, 6, 9];
-
-/// The places of the kernel for so many taps, which may be a few more.
-pub(crate) fn plane_places(taps: usize) -> usize {
-    PLACES.into_iter().find(|&n| n >= taps).unwrap_or(9)
 }
 
 /// `sums[m][tap][lane] += sum of dy[m] * x` over the positions of the planes, lanes of a vector apart.
@@ -211,7 +204,7 @@ pub(crate) fn plane_gradient<A: MicroKernel>(
 ) {
     macro_rules! kernels {
         ($($height:literal: $($places:literal)*;)*) => {
-            match (height, plane_places(operands.offsets.len())) {
+            match (height, gradient_places(operands.offsets.len())) {
                 $($(($height, $places) => {
                     A::dispatch(level, Gradient::<A, $height, $places>(operands));
                 })*)*

@@ -1,6 +1,6 @@
 //! One tile of a product: its operands, the sums, and where they go.
 
-use super::super::pack::{panel_block, row_block, transpose};
+use super::super::pack::{Panels, row_block, transpose};
 use super::super::pixels::{pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
@@ -264,8 +264,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         if reduction.total == 0 && !add {
             c.fill(T::Acc::default());
         }
-        let panel = 2 * lanes * reduction.block;
-        let panels = self.roles.target_channels.div_ceil(2 * lanes);
+        let panels = Panels::new(self, stencil, reduction);
+        let (panel, first) = (panels.size(), m0 / (2 * lanes));
         for block in 0..reduction.blocks {
             let k = reduction.range(block);
             let a = match in_place {
@@ -278,15 +278,14 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                     pixels(&self.roles, stencil, source, (p0, p1), k, rows, a)?
                 }
             };
-            let first = m0 / (2 * lanes);
             let b = if packed.is_empty() {
                 let b = b.take(vectors.div_ceil(2) * panel)?;
                 for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
-                    panel_block(self, stencil, reduction, (tile.group, block), i, to);
+                    panels.block((tile.group, block), i, to);
                 }
                 &*b
             } else {
-                &packed[(block * panels + first) * panel..]
+                &packed[panels.begin(block, first)..]
             };
             let product = Product {
                 level: self.level,
