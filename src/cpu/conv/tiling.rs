@@ -86,10 +86,16 @@ impl Grid {
         let cut = |total: usize, tiles: usize, unit: usize| {
             total.div_ceil(tiles).next_multiple_of(unit).max(1)
         };
+        // weights that one tile alone reads are cut up first: each half would read all of them
+        let once = layout == Layout::ChannelsLast && roles.batch == 1 && position_tiles == 1;
         while outer.saturating_mul(position_tiles * channel_tiles) < TASKS {
-            if cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
+            let channels = |tiles| cut(roles.target_channels, tiles, c.0);
+            let half = channels(channel_tiles * 2);
+            if once && half < channels(channel_tiles) {
+                channel_tiles *= 2;
+            } else if cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
                 position_tiles *= 2;
-            } else if cut(roles.target_channels, channel_tiles * 2, c.0) >= c.2 {
+            } else if half >= c.2 {
                 channel_tiles *= 2;
             } else {
                 break;

@@ -17,6 +17,9 @@ use crate::element::Element;
 const SEGMENT: usize = 32;
 /// Rows of the weight that are transposed at once.
 const COLUMNS: usize = 64;
+/// Rows of a panel that are asked for beforehand: each is on a page of its own, so that the processor
+/// does not foresee them.
+const AHEAD: usize = 16;
 /// Elements of the widest panel.
 const WIDEST: usize = 32;
 
@@ -151,11 +154,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
                     let (to, rest) = to.split_at_mut(panel.channels);
                     rest.fill(T::Acc::zero());
                     let part = |row: &'a [T]| &row[panel.first..][..panel.channels];
-                    if self.unit() == 1 {
-                        T::widen(part(first), to);
-                    } else {
-                        interleave(self.job.level, Some(part(first)), second.map(part), to);
-                    }
+                    self.step(part(first), second.map(part), to);
                 }
             }
             if piece + 1 == pieces {
@@ -165,6 +164,14 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
                 }
             }
         });
+    }
+
+    /// A step of the reduction from the rows of its source channels.
+    fn step(&self, first: &[T], second: Option<&[T]>, to: &mut [T::Acc]) {
+        match self.unit() {
+            1 => T::widen(first, to),
+            _ => interleave(self.job.level, Some(first), second, to),
+        }
     }
 
     fn transposed(&self, taps: usize, packed: &Output<T::Acc>) {
@@ -254,18 +261,22 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
         }
         // the last lanes stay zero
         let mut rows = [T::Acc::zero(); SEGMENT * WIDEST];
+        let unit = self.unit();
         let mut step = 0;
         while step < k.count {
             let (channel, tap) = k.channel_and_tap(k.first + step);
             let to = &mut to[step * width..];
-            let run = match roles.weight_source == 1 && !k.channel_major {
-                true => (k.channels - channel).min(k.count - step),
-                false => 1,
-            };
+            let run = (k.channels - channel).min(k.count - step);
             let from = |channel: usize| {
                 &from[channel * roles.weight_source + self.stencil.taps[tap].weight..]
             };
-            if self.unit() == 1 {
+            let n = (unit * run).min(roles.weight_channels - unit * channel);
+            if roles.weight_target == 1 {
+                self.target_rows(from(unit * channel), (channels, n), to, width);
+                step += run;
+                continue;
+            }
+            if unit == 1 {
                 self.channels(from(channel), (channels, run), to, width);
                 step += run;
                 continue;
@@ -280,7 +291,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
                 continue;
             }
             let run = run.min(SEGMENT / 2);
-            let n = (2 * run).min(roles.weight_channels - 2 * channel);
+            let n = n.min(2 * run);
             self.channels(from(2 * channel), (channels, n), &mut rows, width);
             let pairs = rows[..n * width].chunks(2 * width);
             for (rows, to) in pairs.zip(to.chunks_exact_mut(width)) {
@@ -288,6 +299,25 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
                 join_rows(first, Some(second).filter(|row| !row.is_empty()), to);
             }
             step += run;
+        }
+    }
+
+    /// Steps of some source channels whose target channels are neighbours.
+    fn target_rows(
+        &self,
+        from: &[T],
+        (channels, count): (usize, usize),
+        to: &mut [T::Acc],
+        width: usize,
+    ) {
+        let (pitch, unit) = (self.job.roles.weight_source, self.unit());
+        let row = |i: usize| (i < count).then(|| &from[i * pitch..][..channels]);
+        let steps = (0..count).step_by(unit).zip(to.chunks_exact_mut(width));
+        for (i, to) in steps {
+            let ahead = i + AHEAD..i + AHEAD + unit;
+            ahead.filter_map(row).for_each(simd::prefetch);
+            let first = &from[i * pitch..][..channels];
+            self.step(first, row(i + 1), &mut to[..channels]);
         }
     }
 
@@ -305,14 +335,10 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
             return transpose(self.job.level, from, step, size, to, width);
         }
         for (i, to) in to.chunks_exact_mut(width).enumerate().take(count) {
-            let from = &from[i * roles.weight_source..];
-            if roles.weight_target == 1 {
-                T::widen(&from[..channels], &mut to[..channels]);
-            } else {
-                let from = from.iter().step_by(roles.weight_target);
-                for (to, from) in to[..channels].iter_mut().zip(from) {
-                    *to = from.to_acc();
-                }
+            let from = from[i * roles.weight_source..].iter();
+            let from = from.step_by(roles.weight_target);
+            for (to, from) in to[..channels].iter_mut().zip(from) {
+                *to = from.to_acc();
             }
         }
     }
