@@ -17,4 +17,4 @@ mod strides;
 
 pub(crate) use strides::Strides;
 
-pub use conv::{MicroKernel, Passes, Weight};
+pub use conv::{Dispatch, MicroKernel, Passes, Weight};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::cpu::{MicroKernel, Passes};
+use crate::cpu::{Dispatch, MicroKernel, Passes};
 use crate::error::{Error, Result};
 use crate::host::Pool;
 use crate::signal::Scalar;
@@ -135,7 +135,7 @@ pub trait Element:
     + 'static
 {
     /// The type that sums are kept in: `f32` or `f64`.
-    type Acc: Accumulator;
+    type Acc: Accumulator + Dispatch<Self>;
     /// This type's name at run time.
     const DTYPE: DType;
     /// Widens to the accumulator type; exact.

@@ -34,7 +34,7 @@ mod wgrad;
 mod widened;
 mod window;
 
-pub use super::simd::MicroKernel;
+pub use super::simd::{Dispatch, MicroKernel};
 pub use scratch::Scratch;
 
 use super::output::Output;

@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
+use half::{bf16, f16};
+
 use super::conv::Scratch;
 
 /// Runs `$kernel::<scalar, rows, vectors>` for a register tile of at most 14 rows of 1 or 2 vectors.
@@ -42,12 +44,14 @@ mod pairs;
 mod planes;
 mod portable;
 mod ring;
+mod stored;
 mod tile;
 mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use level::Set;
+use stored::Stored;
 
 pub use level::Level;
 
@@ -71,6 +75,7 @@ pub(crate) use planes::{
     PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_runs,
 };
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
+pub(crate) use stored::{narrow, widen};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
 
@@ -191,23 +196,28 @@ unsafe fn load_strided<V: Vector>(old: V, mask: u32, from: *const V::Scalar, ste
     }
 }
 
-/// A kernel body, generic over the vector it is compiled for.
-pub trait Op<A> {
+/// A kernel body, generic over the vector it is compiled for, which reads and writes elements `E`.
+pub trait Op<A, E = A> {
     type Output;
     /// # Safety
     /// The level of `V` must be available. Implementations must be `#[inline(always)]`, or they
     /// are not compiled for that level.
-    unsafe fn run<V: Vector<Scalar = A>>(self) -> Self::Output;
+    unsafe fn run<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output;
+}
+
+/// Runs kernel bodies that read and write elements `E`.
+#[doc(hidden)]
+pub trait Dispatch<E>: Sized {
+    /// Runs a kernel body compiled for `level`.
+    fn dispatch<O: Op<Self, E>>(level: Level, op: O) -> O::Output;
 }
 
 /// The register-blocked inner product that the engine is built on: the part of an
 /// [`Accumulator`](crate::Accumulator) that depends on the machine.
 #[doc(hidden)]
-pub trait MicroKernel: Copy {
+pub trait MicroKernel: Copy + Dispatch<Self> {
     /// Numbers in one vector, and rows of the largest register tile.
     fn geometry(level: Level) -> Geometry;
-    /// Runs a kernel body compiled for `level`.
-    fn dispatch<O: Op<Self>>(level: Level, op: O) -> O::Output;
     /// As [`MicroKernel::dispatch`], with the products of the level: maybe of pairs.
     fn products<O: Op<Self>>(level: Level, op: O) -> O::Output {
         Self::dispatch(level, op)
@@ -256,31 +266,13 @@ macro_rules! micro_kernel {
                 }
             }
 
-            fn dispatch<O: Op<$scalar>>(level: Level, op: O) -> O::Output {
-                match level.set {
-                    // SAFETY: every machine can run it.
-                    Set::Portable => unsafe { op.run::<portable::$portable>() },
-                    #[cfg(target_arch = "aarch64")]
-                    // SAFETY: a `Level` exists only where its instructions were detected.
-                    Set::Neon => unsafe { neon::run::<neon::$neon, O>(op) },
-                    #[cfg(target_arch = "x86_64")]
-                    // SAFETY: as above.
-                    Set::Avx2 => unsafe { x86::run_avx2::<x86::$avx2, O>(op) },
-                    #[cfg(target_arch = "x86_64")]
-                    // SAFETY: as above.
-                    Set::Avx512 | Set::Avx512Bf16 | Set::Amx => unsafe {
-                        x86::run_avx512::<x86::$avx512, O>(op)
-                    },
-                }
-            }
-
             $(
                 #[cfg(target_arch = "x86_64")]
                 fn products<O: Op<$scalar>>(level: Level, op: O) -> O::Output {
                     match level.pairs {
                         // SAFETY: as above; only a level that has the instructions is of pairs, and
                         // with AMX these are no register tiles.
-                        true if !level.tiles() => unsafe { x86::run_avx512_bf16::<x86::$pairs, O>(op) },
+                        true if !level.tiles() => unsafe { x86::run_avx512_bf16::<x86::$pairs, _, O>(op) },
                         _ => Self::dispatch(level, op),
                     }
                 }
@@ -312,3 +304,30 @@ macro_rules! micro_kernel {
 
 micro_kernel!(f32, F32x4, F32x4, F32x8, F32x16, PairsX16);
 micro_kernel!(f64, F64x2, F64x2, F64x4, F64x8);
+
+macro_rules! dispatch {
+    ($scalar:ident: $($element:ident)*, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident) => {
+        $(impl Dispatch<$element> for $scalar {
+            fn dispatch<O: Op<$scalar, $element>>(level: Level, op: O) -> O::Output {
+                match level.set {
+                    // SAFETY: every machine can run it.
+                    Set::Portable => unsafe { op.run::<portable::$portable>() },
+                    #[cfg(target_arch = "aarch64")]
+                    // SAFETY: a `Level` exists only where its instructions were detected.
+                    Set::Neon => unsafe { neon::run::<neon::$neon, _, O>(op) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Set::Avx2 => unsafe { x86::run_avx2::<x86::$avx2, _, O>(op) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Set::Avx512 | Set::Avx512Bf16 | Set::Amx => unsafe {
+                        x86::run_avx512::<x86::$avx512, _, O>(op)
+                    },
+                }
+            }
+        })*
+    };
+}
+
+dispatch!(f32: f32 bf16 f16, F32x4, F32x4, F32x8, F32x16);
+dispatch!(f64: f64, F64x2, F64x2, F64x4, F64x8);

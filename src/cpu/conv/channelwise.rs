@@ -6,21 +6,23 @@
 //! permuted once for each source channel of a group.
 
 mod gradient;
+mod rows;
 
 use rayon::prelude::*;
 
 use super::gemm::Job;
-use super::scratch::{product, take};
+use super::scratch::{Buffer, product, take};
 use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{
-    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, as_acc, channel_row, prefetch,
+    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, channel_row, prefetch,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
 pub(super) use gradient::{run_wgrad, wgrad_plan};
+use rows::{Read, Segment, Segments, SourceRows};
 
 /// Weights of a block of channels: they should stay in the L1 cache.
 const WEIGHTS: usize = 4096;
@@ -138,22 +140,21 @@ fn reaches(stencil: &Stencil) -> Vec<Reach> {
     reaches
 }
 
-/// A row whose runs were chosen, of `count` channels of the source.
+/// Some columns of a row whose runs were chosen, of `count` channels of the target.
 fn channel_row_of<'a, A>(
-    roles: &Roles,
     stencil: &Stencil,
     channels: &'a Channels,
     count: usize,
-    source: &'a [A],
+    (segment, read): (&Segment, Read<'a, A>),
     runs: &'a mut [Run],
 ) -> ChannelRow<'a, A> {
     ChannelRow {
         runs,
-        source,
-        pixel: roles.source.spatial[3],
-        size: roles.source_size[3],
+        source: read.source,
+        pixel: read.pixel,
+        size: read.size,
         pace: stencil.pace[3],
-        width: stencil.count[3],
+        width: segment.width,
         channels: count,
         taps: stencil.taps.len(),
         group: channels.group(),
@@ -215,6 +216,7 @@ fn prefetch_source<A>(
 /// One stencil, cut up.
 struct Grid {
     reaches: Vec<Reach>,
+    segments: Segments,
     rows: usize,
     row_tiles: usize,
     first_task: usize,
@@ -232,7 +234,9 @@ pub(super) struct Plan {
 /// Whether this is the way to compute a job.
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
-    as_acc(job.source)?;
+    if job.pairs_pay() {
+        return None;
+    }
     let taps = job.stencils.iter().map(|s| s.taps.len()).max()?;
     let channels = Channels::new::<T>(job.level, roles, job.layout, taps)?;
     let mut plan = Plan {
@@ -250,11 +254,15 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
             (stencil.taps.len() * channels.sources).max(1),
             channels.block / channels.lanes,
         ]);
-        let least = (SMALLEST / row.max(1)).max(1);
+        let reaches = reaches(stencil);
+        let sources = channels.source(channels.block);
+        let segments = Segments::new::<T>(roles, stencil, &reaches, sources)?;
+        let least = (SMALLEST / row.max(1)).max(segments.least_rows());
         let tiles = TASKS.div_ceil(outer.max(1)).min(count.div_ceil(least));
         let rows = count.div_ceil(tiles.max(1));
         let grid = Grid {
-            reaches: reaches(stencil),
+            segments,
+            reaches,
             rows,
             row_tiles: count.div_ceil(rows),
             first_task: plan.tasks,
@@ -283,20 +291,21 @@ pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
             .for_each(|(vector, to)| pack(job, stencil, channels, vector, to));
     }
     let packed = &*packed;
-    let pieces = plan.tasks.min(PIECES);
-    (0..pieces)
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each_init(Vec::new, |runs, piece| {
-            let (from, to) = share(plan.tasks, pieces, piece);
-            for task in from..to {
+    let count = plan.tasks.min(PIECES);
+    let pieces = (0..count).into_par_iter().with_max_len(1);
+    let done = pieces.try_for_each_init(Vec::new, |runs, piece| {
+        let (from, to) = share(plan.tasks, count, piece);
+        T::Acc::scratch().with_borrow_mut(|scratch| {
+            (from..to).try_for_each(|task| {
                 let s = plan.grids.partition_point(|grid| grid.first_task <= task) - 1;
                 let (grid, stencil) = (&plan.grids[s], &job.stencils[s]);
-                tile(job, stencil, grid, channels, task, packed, runs);
-            }
-        });
+                let work = (&mut *runs, &mut scratch.a);
+                tile(job, (stencil, grid), channels, task, packed, work)
+            })
+        })
+    });
     T::Acc::packed().replace(kept);
-    Ok(())
+    done
 }
 
 /// `to (source channels, taps, lanes)`, zeros past the last channel.
@@ -330,13 +339,12 @@ fn pack<T: Element>(
 /// One task.
 fn tile<T: Element>(
     job: &Job<T>,
-    stencil: &Stencil,
-    grid: &Grid,
+    (stencil, grid): (&Stencil, &Grid),
     channels: &Channels,
     task: usize,
     packed: &[T::Acc],
-    row_runs: &mut Vec<Run>,
-) {
+    (row_runs, memory): (&mut Vec<Run>, &mut Buffer<T::Acc>),
+) -> Result<()> {
     let roles = &job.roles;
     let index = task - grid.first_task;
     let (rest, part) = (index / grid.row_tiles, index % grid.row_tiles);
@@ -344,37 +352,42 @@ fn tile<T: Element>(
     let (first, count) = channels.of_block(block);
     let source = &job.source[image * roles.source.outer..][..roles.source.outer];
     let source = &source[channels.source(first)..];
-    let (Some(source), Some(output)) = (as_acc(source), job.target.as_acc()) else {
-        return; // `plan` has looked
-    };
+    let output = &job.target;
+    let sources = channels.source(count);
     let taps = stencil.taps.len();
-    let bias = job.bias.and_then(as_acc).map(|bias| &bias[first..]);
-    let end = rows(stencil).min((part + 1) * grid.rows);
+    let bias = job.bias.map(|bias| &bias[first..]);
+    let (begin, end) = (part * grid.rows, rows(stencil).min((part + 1) * grid.rows));
     let far = far::<T>(roles);
     let step = stencil.step[3] * roles.target.spatial[3];
     let at = |j| image * roles.target.outer + first + roles.target.at(stencil.target(j));
-    for row in part * grid.rows..end {
-        if far && row + 1 < end {
-            let j = unravel((row + 1) * stencil.count[3], stencil.count);
-            let source = (source, channels.source(count));
-            prefetch_source((roles, stencil, &grid.reaches), j, source, row_runs);
-            for pixel in 0..stencil.count[3] {
-                // SAFETY: no other task has these channels of these rows.
-                prefetch(unsafe { output.part(at(j) + pixel * step, count) });
+    let weights = &packed[grid.first_weight + first * channels.sources * taps..];
+    let mut reading = SourceRows::new(job.level, source, (roles, &grid.segments), sources, memory)?;
+    for segment in grid.segments.iter() {
+        reading.begin(&segment);
+        for row in begin..end {
+            if far && row + 1 < end {
+                let j = unravel((row + 1) * stencil.count[3], stencil.count);
+                let source = (source, sources);
+                prefetch_source((roles, stencil, &grid.reaches), j, source, row_runs);
+                for pixel in 0..stencil.count[3] {
+                    // SAFETY: no other task has these channels of these rows.
+                    prefetch(unsafe { output.part(at(j) + pixel * step, count) });
+                }
             }
+            let j = unravel(row * stencil.count[3], stencil.count);
+            runs(roles, stencil, &grid.reaches, j, row_runs);
+            let read = reading.read(&segment, stencil.pace[3], row_runs);
+            let row = channel_row_of(stencil, channels, count, (&segment, read), row_runs);
+            let target = ChannelTarget {
+                output,
+                at: at(j) + segment.first * step,
+                step,
+                bias,
+                write: job.write,
+            };
+            // SAFETY: no other task has these channels of these rows.
+            unsafe { channel_row(job.level, row, weights, &target) };
         }
-        let j = unravel(row * stencil.count[3], stencil.count);
-        runs(roles, stencil, &grid.reaches, j, row_runs);
-        let row = channel_row_of(roles, stencil, channels, count, source, row_runs);
-        let target = ChannelTarget {
-            output,
-            at: at(j),
-            step,
-            bias,
-            write: job.write,
-        };
-        let weights = &packed[grid.first_weight + first * channels.sources * taps..];
-        // SAFETY: no other task has these channels of these rows.
-        unsafe { channel_row(job.level, row, weights, &target) };
     }
+    Ok(())
 }

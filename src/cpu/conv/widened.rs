@@ -1,4 +1,4 @@
-//! 16-bit operands of the kernels for few channels ([`direct`], [`channelwise`], [`depthwise`]), which
+//! 16-bit operands of the kernels for few channels ([`planes`], [`direct`], [`depthwise`]), which
 //! are written for `f32`: some images at a time are widened, computed as `f32` and rounded.
 
 use std::any::TypeId;
@@ -12,7 +12,7 @@ use super::split::PIECES;
 use super::stencil::Roles;
 use super::{channelwise, depthwise, direct, direct_wgrad, planes, planes_wgrad, wgrad};
 use crate::cpu::output::{Output, store};
-use crate::cpu::simd::MicroKernel;
+use crate::cpu::simd::{self, Level, MicroKernel};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
@@ -46,16 +46,19 @@ fn parts<'a, A: Copy + Default>(
     Ok([weight, source, target])
 }
 
-fn widen<T: Element>(from: &[T], to: &mut [T::Acc]) {
+fn widen<T: Element>(level: Level, from: &[T], to: &mut [T::Acc]) {
     let each = to.len().div_ceil(PIECES).max(LEAST);
     let parts = from.par_chunks(each).zip(to.par_chunks_mut(each));
-    parts.for_each(|(from, to)| T::widen(from, to));
+    parts.for_each(|(from, to)| simd::widen(level, from, to));
 }
 
-fn narrow<T: Element>(sums: &mut [T::Acc], to: &mut [T], write: Write) {
+fn narrow<T: Element>(level: Level, sums: &mut [T::Acc], to: &mut [T], write: Write) {
     let each = sums.len().div_ceil(PIECES).max(LEAST);
     let parts = sums.par_chunks_mut(each).zip(to.par_chunks_mut(each));
-    parts.for_each(|(sums, to)| store(sums, to, write));
+    parts.for_each(|(sums, to)| match write {
+        Write::Overwrite => simd::narrow(level, sums, to),
+        Write::Accumulate => store(sums, to, write),
+    });
 }
 
 /// Computes fprop or dgrad if this is the way to do it.
@@ -66,8 +69,7 @@ pub(super) fn forward<T: Element>(job: &gemm::Job<T>) -> Option<Result<()>> {
     let planned = of(job, job.roles, &[], &[], None, &mut []);
     let suits = planes::plan(&planned).is_some()
         || direct::plan(&planned).is_some()
-        || channelwise::plan(&planned).is_some()
-        || depthwise::windows(&planned).is_some();
+        || channelwise::plan(job).is_none() && depthwise::windows(&planned).is_some();
     if !suits || job.pairs_pay() {
         return None;
     }
@@ -86,10 +88,10 @@ fn run_forward<T: Element>(
     // Taken out of its cell for the call: a thread that waits may start another call.
     let mut lent = T::Acc::turned().take();
     let [weight, x, y] = parts(&mut lent, job.weight.len(), &job.roles)?;
-    widen(job.weight, weight);
+    widen(job.level, job.weight, weight);
     for lot in lots {
         let (x, y) = (&mut x[..lot.len() * source], &mut y[..lot.len() * target]);
-        widen(&job.source[lot.start * source..][..x.len()], x);
+        widen(job.level, &job.source[lot.start * source..][..x.len()], x);
         let roles = Roles {
             batch: lot.len(),
             ..job.roles
@@ -97,7 +99,7 @@ fn run_forward<T: Element>(
         of(job, roles, x, weight, bias.as_deref(), y).run()?;
         // SAFETY: nobody else has these images of the target.
         let to = unsafe { job.target.part(lot.start * target, y.len()) };
-        narrow(y, to, job.write);
+        narrow(job.level, y, to, job.write);
     }
     T::Acc::turned().replace(lent);
     Ok(())
@@ -138,8 +140,7 @@ pub(super) fn backward<T: Element>(
     let planned = gradient_of(job, job.roles, &[], &[]);
     let suits = planes_wgrad::plan(&planned).is_some()
         || direct_wgrad::plan(&planned).is_some()
-        || channelwise::wgrad_plan(&planned).is_some()
-        || depthwise::wgrad_window(&planned).is_some();
+        || channelwise::wgrad_plan(job).is_none() && depthwise::wgrad_window(&planned).is_some();
     let lots = lots(&job.roles).filter(|_| suits)?;
     Some(run_backward(job, lots, dw, write))
 }
@@ -157,15 +158,15 @@ fn run_backward<T: Element>(
     sums.fill(T::Acc::default());
     for lot in lots {
         let (x, dy) = (&mut x[..lot.len() * source], &mut dy[..lot.len() * target]);
-        widen(&job.x[lot.start * source..][..x.len()], x);
-        widen(&job.dy[lot.start * target..][..dy.len()], dy);
+        widen(job.level, &job.x[lot.start * source..][..x.len()], x);
+        widen(job.level, &job.dy[lot.start * target..][..dy.len()], dy);
         let roles = Roles {
             batch: lot.len(),
             ..job.roles
         };
         gradient_of(job, roles, x, dy).run(sums, Write::Accumulate)?;
     }
-    narrow(sums, dw, write);
+    narrow(job.level, sums, dw, write);
     T::Acc::turned().replace(lent);
     Ok(())
 }

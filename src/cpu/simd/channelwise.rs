@@ -7,9 +7,9 @@
 
 mod gradient;
 
-use super::{Level, Op, Vector};
+use super::{Dispatch, Level, Op, Stored, Vector};
 use crate::cpu::output::Output;
-use crate::element::Accumulator;
+use crate::element::Element;
 use crate::ops::Write;
 pub(crate) use gradient::channel_gradient;
 
@@ -18,7 +18,7 @@ const POSITIONS: usize = 8;
 
 /// Taps that a [`Run`] has at most; with [`POSITIONS`] sums and a vector of the source they fit the
 /// 16 registers of AVX2.
-pub(crate) const RUN: usize = 4;
+pub(crate) const RUN: usize = 7;
 
 /// Taps whose reads are as far apart as those of neighbouring positions, so that a vector of the
 /// source serves all of them.
@@ -137,17 +137,20 @@ impl<A: Copy> ChannelRow<'_, A> {
 
     /// What position `first` reads with the first tap of a run, from lane `lane` on.
     #[inline(always)]
-    fn read(&self, run: &Run, first: usize, lane: usize) -> *const A {
+    fn read<const GROUPED: bool>(&self, run: &Run, first: usize, lane: usize) -> *const A {
         let column = run.column + (first * self.pace) as isize;
-        let lane = self.group.source(lane);
+        let lane = match GROUPED {
+            true => self.group.source(lane),
+            false => lane,
+        };
         let start = self.source.as_ptr().wrapping_add(run.row + lane);
         start.wrapping_offset(column * self.pixel as isize)
     }
 }
 
 /// What is done with a row, vector by vector of its target channels.
-trait Row<'a, A> {
-    fn row(&mut self) -> &mut ChannelRow<'a, A>;
+trait Row<'a, T: Element> {
+    fn row(&mut self) -> &mut ChannelRow<'a, T::Acc>;
 
     /// The channels from `lane` on, whose weights or sums begin at `at`; `WHOLE` as in
     /// [`Positions`], `TAIL` where they may not fill a vector, `GROUPED` where lanes do not read
@@ -156,7 +159,7 @@ trait Row<'a, A> {
     /// # Safety
     /// The level of `V` must be available, and the row and what goes with it checked.
     unsafe fn vector<
-        V: Vector<Scalar = A>,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
         const WHOLE: bool,
         const TAIL: bool,
         const GROUPED: bool,
@@ -173,9 +176,11 @@ trait Row<'a, A> {
 /// # Safety
 /// As [`Row::vector`].
 #[inline(always)]
-unsafe fn each_vector<'a, V: Vector, R: Row<'a, V::Scalar>>(of: &mut R, pitch: usize)
+unsafe fn each_vector<'a, T, V, R>(of: &mut R, pitch: usize)
 where
-    V::Scalar: Copy + 'a,
+    T: Element,
+    V: Vector<Scalar = T::Acc> + Stored<T>,
+    R: Row<'a, T>,
 {
     let (width, channels) = (of.row().width, of.row().channels);
     let grouped = !of.row().group.lanes.is_empty();
@@ -220,33 +225,31 @@ pub(crate) struct ChannelTarget<'a, A> {
 ///
 /// # Safety
 /// The elements of the target are the caller's, as [`Output::part`] demands.
-pub(crate) unsafe fn channel_row<A: Accumulator>(
+pub(crate) unsafe fn channel_row<T: Element>(
     level: Level,
-    row: ChannelRow<A>,
-    weights: &[A],
-    target: &ChannelTarget<A>,
+    row: ChannelRow<T::Acc>,
+    weights: &[T::Acc],
+    target: &ChannelTarget<T>,
 ) {
-    A::dispatch(
-        level,
-        Filter {
-            row,
-            weights,
-            target,
-        },
-    );
+    let filter = Filter {
+        row,
+        weights,
+        target,
+    };
+    <T::Acc as Dispatch<T>>::dispatch(level, filter);
 }
 
-struct Filter<'a, A> {
-    row: ChannelRow<'a, A>,
-    weights: &'a [A],
-    target: &'a ChannelTarget<'a, A>,
+struct Filter<'a, T: Element> {
+    row: ChannelRow<'a, T::Acc>,
+    weights: &'a [T::Acc],
+    target: &'a ChannelTarget<'a, T>,
 }
 
-impl<A: Accumulator> Op<A> for Filter<'_, A> {
+impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = A>>(mut self) {
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
         let row = &self.row;
         let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
@@ -255,18 +258,18 @@ impl<A: Accumulator> Op<A> for Filter<'_, A> {
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
         // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
         // weights of every vector, were just checked.
-        unsafe { each_vector::<V, _>(&mut self, pitch) }
+        unsafe { each_vector::<T, V, _>(&mut self, pitch) }
     }
 }
 
-impl<'a, A: Accumulator> Row<'a, A> for Filter<'a, A> {
-    fn row(&mut self) -> &mut ChannelRow<'a, A> {
+impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
+    fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row
     }
 
     #[inline(always)]
     unsafe fn vector<
-        V: Vector<Scalar = A>,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
         const WHOLE: bool,
         const TAIL: bool,
         const GROUPED: bool,
@@ -281,58 +284,64 @@ impl<'a, A: Accumulator> Row<'a, A> for Filter<'a, A> {
             true => V::LANES.min(row.channels - lane),
             false => V::LANES,
         };
-        let mask = u32::MAX >> (32 - lanes);
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
         unsafe {
             let weights = self.weights.as_ptr().add(at);
             let bias = match self.target.bias {
-                Some(bias) if TAIL => V::zero().load_masked(mask, bias.as_ptr().add(lane)),
-                Some(bias) => V::load(bias.as_ptr().add(lane)),
+                Some(bias) if TAIL => V::load_first(lanes, bias.as_ptr().add(lane)),
+                Some(bias) => V::load_from(bias.as_ptr().add(lane)),
                 None => V::zero(),
             };
             let mut sums = [bias; POSITIONS];
-            for run in row.runs.iter() {
-                for nth in 0..if GROUPED { row.group.sources } else { 1 } {
-                    macro_rules! taps {
-                        ($count:literal) => {
+            let nths = if GROUPED { row.group.sources } else { 1 };
+            macro_rules! taps {
+                ($runs:expr, $count:literal) => {
+                    for run in $runs {
+                        for nth in 0..nths {
                             self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
                                 run, block, nth, lane, weights, &mut sums,
-                            )
-                        };
+                            );
+                        }
                     }
-                    match run.count {
-                        1 => taps!(1),
-                        2 => taps!(2),
-                        3 => taps!(3),
-                        _ => taps!(4),
-                    }
+                };
+            }
+            // sums stay in registers while the number of taps is the same
+            for runs in row.runs.chunk_by(|a, b| a.count == b.count) {
+                match runs[0].count {
+                    1 => taps!(runs, 1),
+                    2 => taps!(runs, 2),
+                    3 => taps!(runs, 3),
+                    4 => taps!(runs, 4),
+                    5 => taps!(runs, 5),
+                    6 => taps!(runs, 6),
+                    _ => taps!(runs, 7),
                 }
             }
             let ChannelTarget { at, step, .. } = *self.target;
-            for j in 0..POSITIONS {
-                if !WHOLE && j >= block.count {
-                    break;
-                }
-                let at = at + (block.first + j) * step + lane;
-                put(
-                    sums[j],
-                    self.target.output.part(at, lanes),
-                    self.target.write,
-                );
+            // written out: a loop with so much in it is not unrolled, and the sums would be memory
+            macro_rules! put {
+                ($($j:literal)*) => {$(
+                    if WHOLE || $j < block.count {
+                        let at = at + (block.first + $j) * step + lane;
+                        let to = self.target.output.part(at, lanes);
+                        put(sums[$j], to, self.target.write);
+                    }
+                )*};
             }
+            put!(0 1 2 3 4 5 6 7);
         }
     }
 }
 
-impl<A: Accumulator> Filter<'_, A> {
+impl<T: Element> Filter<'_, T> {
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
     /// As [`Row::vector`].
     #[inline(always)]
     unsafe fn taps<
-        V: Vector<Scalar = A>,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
         const K: usize,
         const WHOLE: bool,
         const TAIL: bool,
@@ -343,13 +352,13 @@ impl<A: Accumulator> Filter<'_, A> {
         block: &Positions,
         nth: usize,
         lane: usize,
-        weights: *const A,
+        weights: *const T::Acc,
         sums: &mut [V; POSITIONS],
     ) {
         let lanes = V::LANES.min(self.row.channels - lane);
         let mask = u32::MAX >> (32 - self.row.group.source(lanes));
         let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
-        let from = self.row.read(run, block.first, lane);
+        let from = self.row.read::<GROUPED>(run, block.first, lane);
         let (lo, hi) = run.inside;
         let step = self.row.pace * self.row.pixel;
         // SAFETY: by this function's contract.
@@ -385,23 +394,33 @@ impl<A: Accumulator> Filter<'_, A> {
 /// # Safety
 /// The level of `V` must be available, and `to` at most a vector.
 #[inline(always)]
-unsafe fn put<V: Vector>(sums: V, to: &mut [V::Scalar], write: Write)
-where
-    V::Scalar: Accumulator,
-{
+unsafe fn put<T: Element, V: Vector<Scalar = T::Acc> + Stored<T>>(
+    sums: V,
+    to: &mut [T],
+    write: Write,
+) {
     // SAFETY: by this function's contract; a vector has that many lanes.
     unsafe {
         if to.len() == V::LANES && write == Write::Overwrite {
-            return sums.store(to.as_mut_ptr());
+            return sums.store_to(to.as_mut_ptr());
         }
         let mut lanes = [V::zero()];
         sums.store(lanes.as_mut_ptr().cast());
-        let lanes = std::slice::from_raw_parts(lanes.as_ptr().cast::<V::Scalar>(), to.len());
-        for (to, &sum) in to.iter_mut().zip(lanes) {
-            *to = match write {
-                Write::Overwrite => sum,
-                Write::Accumulate => sum + *to,
-            };
-        }
+        put_lanes(
+            std::slice::from_raw_parts(lanes.as_ptr().cast(), to.len()),
+            to,
+            write,
+        );
+    }
+}
+
+/// Not inlined: a loop over registers with much in it is not unrolled, and they would be memory.
+#[inline(never)]
+fn put_lanes<T: Element>(sums: &[T::Acc], to: &mut [T], write: Write) {
+    for (to, &sum) in to.iter_mut().zip(sums) {
+        *to = T::from_acc(match write {
+            Write::Overwrite => sum,
+            Write::Accumulate => sum + to.to_acc(),
+        });
     }
 }

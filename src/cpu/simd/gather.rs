@@ -3,7 +3,7 @@
 
 use std::any::TypeId;
 
-use super::{Level, MicroKernel, Op, Vector};
+use super::{Dispatch, Level, MicroKernel, Op, Vector};
 use crate::element::Element;
 
 /// Up to one vector of positions: lane `l` of the mask is at `base + l * step` of a channel's

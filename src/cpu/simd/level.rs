@@ -83,7 +83,10 @@ impl Level {
         let mut sets = vec![Set::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
                 sets.push(Set::Avx2);
                 if is_x86_feature_detected!("avx512f") {
                     sets.push(Set::Avx512);

@@ -2,12 +2,12 @@
 
 use std::arch::aarch64::*;
 
-use super::{Op, Vector};
+use super::{Op, Stored, Vector};
 
 /// # Safety
 /// The machine must have NEON.
 #[target_feature(enable = "neon")]
-pub unsafe fn run<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+pub unsafe fn run<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
     // SAFETY: the instructions are there by this function's own contract.
     unsafe { op.run::<V>() }
 }

@@ -7,7 +7,7 @@ use std::any::TypeId;
 
 use half::bf16;
 
-use super::{Level, MicroKernel, Op, Vector};
+use super::{Dispatch, Level, Op, Vector};
 use crate::element::Element;
 
 /// The bits of elements that must be bf16.

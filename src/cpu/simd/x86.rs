@@ -2,12 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use super::{Op, Vector};
+use super::{Op, Stored, Vector};
 
 /// # Safety
-/// The machine must have AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub unsafe fn run_avx2<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+/// The machine must have AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn run_avx2<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
     // SAFETY: the instructions are there by this function's own contract.
     unsafe { op.run::<V>() }
 }
@@ -15,7 +15,7 @@ pub unsafe fn run_avx2<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
 /// # Safety
 /// The machine must have AVX-512F.
 #[target_feature(enable = "avx512f,avx2,fma")]
-pub unsafe fn run_avx512<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+pub unsafe fn run_avx512<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
     // SAFETY: the instructions are there by this function's own contract.
     unsafe { op.run::<V>() }
 }
@@ -23,7 +23,7 @@ pub unsafe fn run_avx512<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
 /// # Safety
 /// The machine must have AVX-512F and AVX512_BF16.
 #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-pub unsafe fn run_avx512_bf16<V: Vector, O: Op<V::Scalar>>(op: O) -> O::Output {
+pub unsafe fn run_avx512_bf16<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
     // SAFETY: the instructions are there by this function's own contract.
     unsafe { op.run::<V>() }
 }
@@ -205,7 +205,7 @@ macro_rules! vector {
         $(, permute $permute:ident)?
     ) => {
         #[derive(Clone, Copy)]
-        pub struct $name($register);
+        pub struct $name(pub(super) $register);
 
         // SAFETY: only instructions of this vector's level; memory as the trait says.
         unsafe impl Vector for $name {

@@ -5,40 +5,38 @@
 )]
 
 use super::{ChannelRow, POSITIONS, Positions, Row, Run, each_vector};
-use crate::cpu::simd::{Level, Op, Vector};
-use crate::element::Accumulator;
+use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
+use crate::element::Element;
 
 /// `sums[c / lanes][k][tap][c % lanes] += sum over positions of dy[..][c] * source[..][k]`; `dy`
 /// begins at the row's first position, and positions are `step` apart.
-pub(crate) fn channel_gradient<A: Accumulator>(
+pub(crate) fn channel_gradient<T: Element>(
     level: Level,
-    row: ChannelRow<A>,
-    (dy, step): (&[A], usize),
-    sums: &mut [A],
+    row: ChannelRow<T::Acc>,
+    (dy, step): (&[T], usize),
+    sums: &mut [T::Acc],
 ) {
-    A::dispatch(
-        level,
-        Gradient {
-            row,
-            dy,
-            step,
-            sums,
-        },
-    );
+    let gradient = Gradient {
+        row,
+        dy,
+        step,
+        sums,
+    };
+    <T::Acc as Dispatch<T>>::dispatch(level, gradient);
 }
 
-struct Gradient<'a, A> {
-    row: ChannelRow<'a, A>,
-    dy: &'a [A],
+struct Gradient<'a, T: Element> {
+    row: ChannelRow<'a, T::Acc>,
+    dy: &'a [T],
     step: usize,
-    sums: &'a mut [A],
+    sums: &'a mut [T::Acc],
 }
 
-impl<A: Copy> Op<A> for Gradient<'_, A> {
+impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = A>>(mut self) {
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
         let row = &self.row;
         let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
@@ -47,18 +45,18 @@ impl<A: Copy> Op<A> for Gradient<'_, A> {
         assert!(self.dy.len() >= (row.width - 1) * self.step + channels);
         // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and the
         // sums of every vector were just checked.
-        unsafe { each_vector::<V, _>(&mut self, pitch) }
+        unsafe { each_vector::<T, V, _>(&mut self, pitch) }
     }
 }
 
-impl<'a, A: Copy> Row<'a, A> for Gradient<'a, A> {
-    fn row(&mut self) -> &mut ChannelRow<'a, A> {
+impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
+    fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row
     }
 
     #[inline(always)]
     unsafe fn vector<
-        V: Vector<Scalar = A>,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
         const WHOLE: bool,
         const TAIL: bool,
         const GROUPED: bool,
@@ -73,7 +71,6 @@ impl<'a, A: Copy> Row<'a, A> for Gradient<'a, A> {
             true => V::LANES.min(row.channels - lane),
             false => V::LANES,
         };
-        let mask = u32::MAX >> (32 - lanes);
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
         unsafe {
@@ -86,39 +83,46 @@ impl<'a, A: Copy> Row<'a, A> for Gradient<'a, A> {
                 }
                 let from = self.dy.as_ptr().add((block.first + j) * self.step + lane);
                 dy[j] = match TAIL {
-                    true => V::zero().load_masked(mask, from),
-                    false => V::load(from),
+                    true => V::load_first(lanes, from),
+                    false => V::load_from(from),
                 };
             }
-            for run in row.runs.iter() {
-                for nth in 0..if GROUPED { row.group.sources } else { 1 } {
-                    macro_rules! taps {
-                        ($count:literal) => {
+            let nths = if GROUPED { row.group.sources } else { 1 };
+            macro_rules! taps {
+                ($runs:expr, $count:literal) => {
+                    for run in $runs {
+                        for nth in 0..nths {
                             self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
                                 run, block, nth, lane, &dy, sums,
-                            )
-                        };
+                            );
+                        }
                     }
-                    match run.count {
-                        1 => taps!(1),
-                        2 => taps!(2),
-                        3 => taps!(3),
-                        _ => taps!(4),
-                    }
+                };
+            }
+            // `dy` stays in registers while the number of taps is the same
+            for runs in row.runs.chunk_by(|a, b| a.count == b.count) {
+                match runs[0].count {
+                    1 => taps!(runs, 1),
+                    2 => taps!(runs, 2),
+                    3 => taps!(runs, 3),
+                    4 => taps!(runs, 4),
+                    5 => taps!(runs, 5),
+                    6 => taps!(runs, 6),
+                    _ => taps!(runs, 7),
                 }
             }
         }
     }
 }
 
-impl<A: Copy> Gradient<'_, A> {
+impl<T: Element> Gradient<'_, T> {
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
     /// As [`Row::vector`].
     #[inline(always)]
     unsafe fn taps<
-        V: Vector<Scalar = A>,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
         const K: usize,
         const WHOLE: bool,
         const TAIL: bool,
@@ -130,12 +134,12 @@ impl<A: Copy> Gradient<'_, A> {
         nth: usize,
         lane: usize,
         dy: &[V; POSITIONS],
-        target: *mut A,
+        target: *mut T::Acc,
     ) {
         let lanes = V::LANES.min(self.row.channels - lane);
         let mask = u32::MAX >> (32 - self.row.group.source(lanes));
         let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
-        let from = self.row.read(run, block.first, lane);
+        let from = self.row.read::<GROUPED>(run, block.first, lane);
         let (lo, hi) = run.inside;
         let step = self.row.pace * self.row.pixel;
         // SAFETY: by this function's contract.
