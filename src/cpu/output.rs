@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::simd::{Level, narrow};
 use crate::element::{Accumulator, Element};
 use crate::ops::Write;
 
@@ -129,13 +130,13 @@ fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
 }
 
 /// Rounds finished sums into `target`, or adds them to it and rounds once; `sums` is used up.
-pub(crate) fn store<T: Element>(sums: &mut [T::Acc], target: &mut [T], write: Write) {
+pub(crate) fn store<T: Element>(level: Level, sums: &mut [T::Acc], target: &mut [T], write: Write) {
     if write == Write::Accumulate {
         for (sum, old) in sums.iter_mut().zip(target.iter()) {
             *sum += old.to_acc();
         }
     }
-    T::narrow(sums, target);
+    narrow(level, sums, target);
 }
 
 /// As [`store`], with elements of the target `step` apart.

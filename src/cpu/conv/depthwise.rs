@@ -120,7 +120,12 @@ impl Channels {
             }
             if step == 1 {
                 // SAFETY: the caller owns the row.
-                store(row, unsafe { job.target.part(to, row.len()) }, job.write);
+                store(
+                    job.level,
+                    row,
+                    unsafe { job.target.part(to, row.len()) },
+                    job.write,
+                );
             } else {
                 // SAFETY: as above.
                 unsafe { store_strided(row, &job.target, to, step, job.write) };
@@ -136,7 +141,7 @@ impl Channels {
             }
             // SAFETY: as above.
             let part = unsafe { job.target.part(to + i * step, self.count) };
-            store(row, part, job.write);
+            store(job.level, row, part, job.write);
         }
     }
 

@@ -67,7 +67,11 @@ impl Blocks {
 
 /// What a stencil takes here, and as a matrix product: vector instructions for one vector of positions
 /// and one step of the reduction, multiply-adds and what reading the source takes.
-pub(super) fn costs<T: Element>(job: &Job<T>, stencil: &Stencil, blocks: Blocks) -> (f64, f64) {
+pub(super) fn costs<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    stencil: &Stencil,
+    blocks: Blocks,
+) -> (f64, f64) {
     let Geometry { lanes, rows } = T::Acc::geometry(job.level);
     let (channels, width) = (job.roles.target_channels, stencil.count[3]);
     let load = read_cost(stencil.pace[3]);
@@ -78,7 +82,9 @@ pub(super) fn costs<T: Element>(job: &Job<T>, stencil: &Stencil, blocks: Blocks)
 }
 
 /// Whether this is the way to compute a job; if so its stencils cut up, and the blocks.
-pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<(Blocks, Vec<Grid>)> {
+pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+) -> Option<(Blocks, Vec<Grid>)> {
     let roles = &job.roles;
     let Geometry { lanes, rows } = T::Acc::geometry(job.level);
     as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
@@ -122,11 +128,16 @@ fn chunk(stencil: &Stencil) -> usize {
     (CHUNK / stencil.taps.len()).clamp(1, 8)
 }
 
-/// Whether sums can go to the result as they are: nothing is added to them, and whatever is written
+/// Whether sums can go to the result as they are: they are not rounded, nothing is added to them, and whatever is written
 /// past the end of a row is the next one's.
-fn once<T: Element>(job: &Job<T>, stencil: &Stencil, blocks: Blocks) -> bool {
+fn once<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    stencil: &Stencil,
+    blocks: Blocks,
+) -> bool {
     let roles = &job.roles;
     job.write == Write::Overwrite
+        && job.target.as_acc().is_some()
         && stencil.step == [1; 4]
         && stencil.count == roles.target_size
         && stencil.count[3] >= T::Acc::geometry(job.level).lanes
@@ -210,7 +221,11 @@ struct Tile {
     columns: Range<usize>,
 }
 
-pub(super) fn run<T: Element>(job: &Job<T>, blocks: Blocks, grids: &[Grid]) -> Result<()> {
+pub(super) fn run<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    blocks: Blocks,
+    grids: &[Grid],
+) -> Result<()> {
     let roles = &job.roles;
     let each = roles.groups * blocks.count;
     let tasks = roles.batch * each * grids.iter().map(Grid::tiles).sum::<usize>();
@@ -246,7 +261,11 @@ pub(super) fn run<T: Element>(job: &Job<T>, blocks: Blocks, grids: &[Grid]) -> R
 }
 
 /// Packs the weights `(stencils, groups, blocks)`.
-pub(super) fn pack_weights<T: Element>(job: &Job<T>, blocks: Blocks, packed: &mut [T::Acc]) {
+pub(super) fn pack_weights<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    blocks: Blocks,
+    packed: &mut [T::Acc],
+) {
     let mut rest = packed;
     for stencil in &job.stencils {
         let size = packed_len(&job.roles, stencil, blocks);
@@ -268,8 +287,8 @@ pub(super) fn packed_len(roles: &Roles, stencil: &Stencil, blocks: Blocks) -> us
 }
 
 /// `to (source channels, taps, height)`, zeros past the last target channel.
-fn pack<T: Element>(
-    job: &Job<T>,
+fn pack<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     stencil: &Stencil,
     blocks: Blocks,
     (group, block): (usize, usize),

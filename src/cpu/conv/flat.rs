@@ -8,8 +8,9 @@
 
 use super::split::TASKS;
 use super::stencil::{Roles, Stencil};
-use crate::cpu::simd::{Level, MicroKernel, inside_range, spread_rows};
+use crate::cpu::simd::{Level, inside_range, spread_rows};
 use crate::cpu::strides::unravel;
+use crate::element::Element;
 
 /// The planes of one stencil, and boxes of them.
 pub(super) struct Flat {
@@ -212,13 +213,13 @@ impl Flat {
     }
 
     /// Packs a channel's planes of a box; those outside the source are left as they are.
-    pub fn pack<A: MicroKernel + Default>(
+    pub fn pack<T: Element>(
         &self,
         level: Level,
         roles: &Roles,
         planes: Planes,
-        channel: &[A],
-        to: &mut [A],
+        channel: &[T],
+        to: &mut [T::Acc],
     ) {
         let step = roles.source.spatial;
         let first = planes.begin[2] as isize + self.first[2];
@@ -231,8 +232,8 @@ impl Flat {
             };
             let (before, rest) = to.split_at_mut(self.left + lo * self.pitch);
             let (rows, after) = rest.split_at_mut((hi - lo) * self.pitch);
-            before.fill(A::default());
-            after.fill(A::default());
+            before.fill(T::Acc::default());
+            after.fill(T::Acc::default());
             if lo < hi {
                 let from = plane + (first + lo as isize) as usize * step[2];
                 let size = (hi - lo, roles.source_size[3]);

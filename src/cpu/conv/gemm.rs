@@ -87,7 +87,7 @@ impl<T: Element> Job<'_, T> {
 }
 
 impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
-    fn multiply(&self) -> Result<()> {
+    pub fn multiply(&self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;
         let key = self.kept.map(|kept| (kept, self.packing()));

@@ -346,14 +346,21 @@ impl<T: Element> Job<'_, T> {
         };
         match self.layouts.weight {
             Layout::ChannelsLast if channels == all => {
-                store(sums, to(at + from * all, sums.len()), write);
+                store(self.level, sums, to(at + from * all, sums.len()), write);
             }
             Layout::ChannelsLast => {
                 for (tap, sums) in (from..).zip(sums.chunks_exact_mut(channels)) {
-                    store(sums, to(at + tap * all + first, channels), write);
+                    store(
+                        self.level,
+                        sums,
+                        to(at + tap * all + first, channels),
+                        write,
+                    );
                 }
             }
-            Layout::ChannelsFirst if taps == 1 => store(sums, to(at + first, channels), write),
+            Layout::ChannelsFirst if taps == 1 => {
+                store(self.level, sums, to(at + first, channels), write)
+            }
             Layout::ChannelsFirst => {
                 let columns = buffer.take(sums.len())?;
                 transpose(
@@ -365,11 +372,21 @@ impl<T: Element> Job<'_, T> {
                     count,
                 );
                 if count == taps {
-                    store(columns, to(at + first * taps, columns.len()), write);
+                    store(
+                        self.level,
+                        columns,
+                        to(at + first * taps, columns.len()),
+                        write,
+                    );
                     return Ok(());
                 }
                 for (channel, sums) in (first..).zip(columns.chunks_exact_mut(count)) {
-                    store(sums, to(at + channel * taps + from, count), write);
+                    store(
+                        self.level,
+                        sums,
+                        to(at + channel * taps + from, count),
+                        write,
+                    );
                 }
             }
         }

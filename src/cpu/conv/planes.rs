@@ -11,8 +11,7 @@ use super::split::{PIECES, share};
 use super::stencil::Stencil;
 use crate::cpu::output::{add_scalar, store, store_strided};
 use crate::cpu::simd::{
-    Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, as_acc, direct_vectors, plane_filters,
-    spread_rows,
+    Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, direct_vectors, finish_rows, plane_filters,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -42,7 +41,7 @@ pub(super) struct Plan {
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
     let geometry = T::Acc::geometry(job.level);
-    as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
+    (job.layout == Layout::ChannelsFirst && !job.pairs_pay()).then_some(())?;
     let blocks = Blocks::new(roles.target_channels, HEIGHTS[HEIGHTS.len() - 1]);
     let tasks = product(&[roles.batch, roles.groups, job.stencils.len()]);
     let (source, target) = (roles.source_channels as f64, roles.target_channels as f64);
@@ -141,9 +140,7 @@ impl<T: Element> Part<'_, '_, T> {
         let lanes = T::Acc::geometry(self.job.level).lanes;
         let channels = roles.source_channels;
         let first = self.image * roles.source.outer + self.group * channels * roles.source.channel;
-        let Some(source) = as_acc(&self.job.source[first..]) else {
-            return Ok(()); // `plan` has looked
-        };
+        let source = &self.job.source[first..];
         let each = flat.planes() * flat.plane;
         let packed = scratch.a.take(channels * each)?;
         for (channel, to) in packed.chunks_exact_mut(each).enumerate() {
@@ -197,18 +194,23 @@ impl<T: Element> Part<'_, '_, T> {
         let to = |row| first + roles.target.at(stencil.target(self.planes.row(at, row)));
         let (width, whole) = (stencil.count[3], roles.target_size[3]);
         let dense = stencil.step == [1; 4] && width == whole && job.write == Write::Overwrite;
-        if let Some(target) = job.target.as_acc().filter(|_| dense) {
+        if dense {
             // SAFETY: boxes do not overlap, and no other task has this one.
-            let target = unsafe { target.part(to(0), rows * width) };
+            let target = unsafe { job.target.part(to(0), rows * width) };
             let from = (&*sums, flat.row(1).start);
-            spread_rows(job.level, from, (rows, width), (target, width));
+            finish_rows(job.level, from, (rows, width), (target, width));
             return;
         }
         for row in 0..rows {
             let (to, sums) = (to(row), &mut sums[flat.row(row)]);
             match stencil.step[3] {
                 // SAFETY: as above.
-                1 => store(sums, unsafe { job.target.part(to, width) }, job.write),
+                1 => store(
+                    job.level,
+                    sums,
+                    unsafe { job.target.part(to, width) },
+                    job.write,
+                ),
                 // SAFETY: as above.
                 step => unsafe { store_strided(sums, &job.target, to, step, job.write) },
             }

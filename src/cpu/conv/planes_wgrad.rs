@@ -13,7 +13,7 @@ use super::split::{self, Sums, TASKS, share};
 use super::wgrad::Job;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{
-    Geometry, MicroKernel, PlaneGradient, as_acc, gradient_places, gradient_tile, plane_gradient,
+    Geometry, MicroKernel, PlaneGradient, gradient_places, gradient_tile, plane_gradient,
     plane_height, plane_runs, spread_rows,
 };
 use crate::element::Element;
@@ -50,7 +50,7 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
     (roles.target_channels > 1).then_some(())?;
     let Geometry { lanes, rows } = T::Acc::geometry(job.level);
-    as_acc(job.x).filter(|_| job.layouts.activation == Layout::ChannelsFirst)?;
+    (job.layouts.activation == Layout::ChannelsFirst).then_some(())?;
     let blocks = Blocks::new(roles.target_channels, plane_height(rows));
     let taps = &job.stencil.taps;
     let together = PAIRS.div_ceil(taps.len().max(1)).min(roles.source_channels);
@@ -144,10 +144,8 @@ impl<T: Element> Products<'_, '_, T> {
             let first = first + target.at(planes.row(at, 0));
             let (to, rest) = to.split_at_mut(rows * pitch);
             rest.fill(T::Acc::default());
-            if let Some(from) = as_acc(&job.dy[first..]) {
-                let from = (from, target.spatial[2]);
-                spread_rows(job.level, from, (rows, width), (to, pitch));
-            }
+            let from = (&job.dy[first..], target.spatial[2]);
+            spread_rows(job.level, from, (rows, width), (to, pitch));
         }
     }
 }
@@ -184,9 +182,7 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
                 let channel = tile.group * roles.source_channels + channel;
                 for (image, to) in images.clone().zip(to.chunks_exact_mut(each)) {
                     let first = image * roles.source.outer + channel * roles.source.channel;
-                    let Some(from) = as_acc(&job.x[first..][..roles.source.channel]) else {
-                        return Ok(()); // `plan` has looked
-                    };
+                    let from = &job.x[first..][..roles.source.channel];
                     flat.pack(job.level, roles, planes, from, to);
                 }
             }

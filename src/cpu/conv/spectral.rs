@@ -262,7 +262,12 @@ fn stencil_blocks<T: Element>(
                 let step = stencil.step[3] * roles.target.spatial[3];
                 if step == 1 {
                     // SAFETY: blocks do not overlap, and no other task has this one.
-                    store(row, unsafe { job.target.part(at, count) }, job.write);
+                    store(
+                        job.level,
+                        row,
+                        unsafe { job.target.part(at, count) },
+                        job.write,
+                    );
                 } else {
                     // SAFETY: as above.
                     unsafe { store_strided(row, &job.target, at, step, job.write) };
@@ -370,7 +375,7 @@ pub(super) fn run_wgrad<T: Element>(
                 let mut sum = [T::Acc::from_f64((value + grid) - grid)];
                 // SAFETY: one thread has all of the result.
                 let part = unsafe { target.part(first + tap.weight, 1) };
-                store(&mut sum, part, write);
+                store(job.level, &mut sum, part, write);
             }
         }
     }

@@ -44,7 +44,7 @@ impl<T: Element> Job<'_, T> {
             + self.stencil.taps[tap].weight;
         let mut sum = [lanes.iter().copied().sum()];
         // SAFETY: by this function's contract.
-        store(&mut sum, unsafe { target.part(at, 1) }, write);
+        store(self.level, &mut sum, unsafe { target.part(at, 1) }, write);
     }
 
     pub fn run(&self, dw: &mut [T], write: Write) -> Result<()> {

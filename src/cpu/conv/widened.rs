@@ -1,5 +1,5 @@
-//! 16-bit operands of the kernels for few channels ([`planes`], [`direct`], [`depthwise`]), which
-//! are written for `f32`: some images at a time are widened, computed as `f32` and rounded.
+//! 16-bit operands of the kernels for few channels ([`direct`], [`depthwise`]), which are written for
+//! `f32`: some images at a time are widened, computed as `f32` and rounded.
 
 use std::any::TypeId;
 use std::ops::Range;
@@ -23,10 +23,9 @@ const WIDENED: usize = 1 << 20;
 /// Elements that a task converts, at least.
 const LEAST: usize = 1 << 12;
 
-/// Lots of images of which both operands fit.
-fn lots(roles: &Roles) -> Option<impl Iterator<Item = Range<usize>>> {
-    let image = roles.source.outer.max(roles.target.outer).max(1);
-    let (batch, images) = (roles.batch, WIDENED / image);
+/// Lots of images of so many elements.
+fn lots(batch: usize, image: usize) -> Option<impl Iterator<Item = Range<usize>>> {
+    let images = WIDENED / image.max(1);
     let lots = (0..batch).step_by(images.max(1));
     (images > 0).then(|| lots.map(move |first| first..batch.min(first + images)))
 }
@@ -37,7 +36,8 @@ fn parts<'a, A: Copy + Default>(
     weight: usize,
     roles: &Roles,
 ) -> Result<[&'a mut [A]; 3]> {
-    let images = lots(roles).and_then(|mut lots| lots.next());
+    let image = roles.source.outer.max(roles.target.outer);
+    let images = lots(roles.batch, image).and_then(|mut lots| lots.next());
     let images = images.map_or(0, |lot| lot.len());
     let [source, target] = [roles.source, roles.target].map(|s| product(&[images, s.outer]));
     let all = take(memory, weight.saturating_add(source).saturating_add(target))?;
@@ -55,10 +55,7 @@ fn widen<T: Element>(level: Level, from: &[T], to: &mut [T::Acc]) {
 fn narrow<T: Element>(level: Level, sums: &mut [T::Acc], to: &mut [T], write: Write) {
     let each = sums.len().div_ceil(PIECES).max(LEAST);
     let parts = sums.par_chunks_mut(each).zip(to.par_chunks_mut(each));
-    parts.for_each(|(sums, to)| match write {
-        Write::Overwrite => simd::narrow(level, sums, to),
-        Write::Accumulate => store(sums, to, write),
-    });
+    parts.for_each(|(sums, to)| store(level, sums, to, write));
 }
 
 /// Computes fprop or dgrad if this is the way to do it.
@@ -66,15 +63,71 @@ pub(super) fn forward<T: Element>(job: &gemm::Job<T>) -> Option<Result<()>> {
     if TypeId::of::<T>() == TypeId::of::<T::Acc>() {
         return None;
     }
-    let planned = of(job, job.roles, &[], &[], None, &mut []);
-    let suits = planes::plan(&planned).is_some()
-        || direct::plan(&planned).is_some()
-        || channelwise::plan(job).is_none() && depthwise::windows(&planned).is_some();
-    if !suits || job.pairs_pay() {
+    if job.pairs_pay() || planes::plan(job).is_some() {
         return None;
     }
-    let lots = lots(&job.roles)?;
+    let Roles {
+        batch,
+        source,
+        target,
+        ..
+    } = job.roles;
+    if direct::plan(&reading(job, job.roles, &[], &mut [])).is_some() {
+        let lots = lots(batch, source.outer)?;
+        return Some(run_direct(job, lots));
+    }
+    let planned = of(job, job.roles, &[], &[], None, &mut []);
+    let suits = channelwise::plan(job).is_none() && depthwise::windows(&planned).is_some();
+    let lots = lots(batch, source.outer.max(target.outer)).filter(|_| suits)?;
     Some(run_forward(job, lots))
+}
+
+/// Sums are rounded as they are stored, so that only the source is widened.
+fn run_direct<T: Element>(
+    job: &gemm::Job<T>,
+    lots: impl Iterator<Item = Range<usize>>,
+) -> Result<()> {
+    let (source, target) = (job.roles.source.outer, job.roles.target.outer);
+    // Taken out of its cell for the call: a thread that waits may start another call.
+    let mut lent = T::Acc::turned().take();
+    for lot in lots {
+        let x = take(&mut lent, product(&[lot.len(), source]))?;
+        widen(job.level, &job.source[lot.start * source..][..x.len()], x);
+        let roles = Roles {
+            batch: lot.len(),
+            ..job.roles
+        };
+        // SAFETY: nobody else has these images of the target.
+        let y = unsafe { job.target.part(lot.start * target, lot.len() * target) };
+        let job = reading(job, roles, x, y);
+        match direct::plan(&job) {
+            Some((blocks, grids)) => direct::run(&job, blocks, &grids)?,
+            None => job.multiply()?,
+        }
+    }
+    T::Acc::turned().replace(lent);
+    Ok(())
+}
+
+/// The same job of a widened source.
+fn reading<'a, T: Element>(
+    job: &gemm::Job<'a, T>,
+    roles: Roles,
+    source: &'a [T::Acc],
+    target: &'a mut [T],
+) -> gemm::Job<'a, T, T::Acc> {
+    gemm::Job {
+        level: job.level,
+        roles,
+        stencils: job.stencils.clone(),
+        source,
+        weight: job.weight,
+        kept: None,
+        bias: job.bias,
+        target: Output::new(target),
+        write: job.write,
+        layout: job.layout,
+    }
 }
 
 fn run_forward<T: Element>(
@@ -138,10 +191,13 @@ pub(super) fn backward<T: Element>(
         return None;
     }
     let planned = gradient_of(job, job.roles, &[], &[]);
-    let suits = planes_wgrad::plan(&planned).is_some()
-        || direct_wgrad::plan(&planned).is_some()
+    if planes_wgrad::plan(job).is_some() {
+        return None;
+    }
+    let suits = direct_wgrad::plan(&planned).is_some()
         || channelwise::wgrad_plan(job).is_none() && depthwise::wgrad_window(&planned).is_some();
-    let lots = lots(&job.roles).filter(|_| suits)?;
+    let image = job.roles.source.outer.max(job.roles.target.outer);
+    let lots = lots(job.roles.batch, image).filter(|_| suits)?;
     Some(run_backward(job, lots, dw, write))
 }
 

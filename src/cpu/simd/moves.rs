@@ -1,75 +1,102 @@
-//! Rows of a plane moved closer together, or further apart.
+//! Rows of a plane moved closer together, or further apart, and widened or rounded on the way.
 
-use super::{Level, MicroKernel, Op, Vector};
+use super::{Dispatch, Level, Op, Stored, Vector};
+use crate::element::Element;
 
 /// `to[row * pitch + i] = from[row * step + i]` for `i` below `width`, and zeros up to `pitch`.
-pub(crate) fn spread_rows<A: MicroKernel>(
+pub(crate) fn spread_rows<T: Element>(
     level: Level,
-    (from, step): (&[A], usize),
-    (rows, width): (usize, usize),
-    (to, pitch): (&mut [A], usize),
+    from: (&[T], usize),
+    size: (usize, usize),
+    to: (&mut [T::Acc], usize),
 ) {
-    A::dispatch(
-        level,
-        Spread {
-            from,
-            step,
-            rows,
-            width,
-            to,
-            pitch,
-        },
-    );
+    <T::Acc as Dispatch<T>>::dispatch(level, Spread { from, size, to });
 }
 
-struct Spread<'a, A> {
-    from: &'a [A],
-    step: usize,
-    rows: usize,
-    width: usize,
-    to: &'a mut [A],
-    pitch: usize,
+/// As [`spread_rows`] of sums, which are rounded.
+pub(crate) fn finish_rows<T: Element>(
+    level: Level,
+    from: (&[T::Acc], usize),
+    size: (usize, usize),
+    to: (&mut [T], usize),
+) {
+    <T::Acc as Dispatch<T>>::dispatch(level, Finish { from, size, to });
 }
 
-impl<A: Copy> Op<A> for Spread<'_, A> {
-    type Output = ();
+struct Spread<'a, T: Element> {
+    from: (&'a [T], usize),
+    size: (usize, usize),
+    to: (&'a mut [T::Acc], usize),
+}
 
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = A>>(self) {
-        let Spread {
-            from,
-            step,
-            rows,
-            width,
-            to,
-            pitch,
-        } = self;
+struct Finish<'a, T: Element> {
+    from: (&'a [T::Acc], usize),
+    size: (usize, usize),
+    to: (&'a mut [T], usize),
+}
+
+/// Moves rows, vectors by `$load` and `$store`.
+macro_rules! move_rows {
+    ($operands:expr, $vector:ident, $load:expr, $store:expr) => {{
+        let Self {
+            from: (from, step),
+            size: (rows, width),
+            to: (to, pitch),
+        } = $operands;
         assert!(rows > 0 && width <= pitch && rows * pitch <= to.len());
         assert!((rows - 1) * step + width <= from.len());
-        let (from_start, to_start) = (from.as_ptr(), to.as_mut_ptr());
-        let end = rows * pitch;
+        let (from, to, end) = (from.as_ptr(), to.as_mut_ptr(), rows * pitch);
         // the last vectors of rows first: what they write past a row is the next one's
-        for first in (0..pitch).step_by(V::LANES).rev() {
-            let mask = super::lines::mask(&(0..width), first, V::LANES);
+        for first in (0..pitch).step_by($vector::LANES).rev() {
+            let lanes = width.saturating_sub(first).min($vector::LANES);
             let whole = end
-                .saturating_sub(first + V::LANES - 1)
+                .saturating_sub(first + $vector::LANES - 1)
                 .div_ceil(pitch)
                 .min(rows);
             for row in 0..rows {
-                let (from, to) = (row * step + first, row * pitch + first);
-                // SAFETY: the level is the caller's promise; the lanes of the mask, and what is
+                // SAFETY: the level is the caller's promise; the lanes of a row, and what is
                 // written up to `end`, were just checked.
                 unsafe {
-                    let value = V::zero().load_masked(mask, from_start.wrapping_add(from));
+                    let value: $vector = $load(lanes, from.wrapping_add(row * step + first));
+                    let to = to.add(row * pitch + first);
                     if row < whole {
-                        value.store(to_start.wrapping_add(to));
+                        $store(value, to);
                         continue;
                     }
-                    let lanes = [value];
-                    let lanes = lanes.as_ptr().cast::<A>();
-                    std::ptr::copy_nonoverlapping(lanes, to_start.add(to), end - to);
+                    let mut rest = [*to; MOST];
+                    $store(value, rest.as_mut_ptr());
+                    let count = end - (row * pitch + first);
+                    std::ptr::copy_nonoverlapping(rest.as_ptr(), to, count);
                 }
             }
         }
+    }};
+}
+
+/// Lanes of a vector, at most.
+const MOST: usize = 16;
+
+impl<T: Element> Op<T::Acc, T> for Spread<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
+        const { assert!(V::LANES <= MOST) };
+        move_rows!(self, V, <V as Stored<T>>::load_first, V::store);
+    }
+}
+
+impl<T: Element> Op<T::Acc, T> for Finish<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
+        const { assert!(V::LANES <= MOST) };
+        move_rows!(
+            self,
+            V,
+            <V as Stored<T::Acc>>::load_first,
+            <V as Stored<T>>::store_to
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{Dispatch, Level, Op, Vector};
+use super::{Dispatch, Level, Op, Vector, as_acc};
 use crate::element::Element;
 
 /// A vector that comes from elements `E`, exactly, and is rounded into them.
@@ -65,6 +65,9 @@ impl<T: Element> Op<T::Acc, T> for Widen<'_, T> {
 /// As [`Element::narrow`], with the instructions of a level.
 pub(crate) fn narrow<T: Element>(level: Level, from: &[T::Acc], to: &mut [T]) {
     assert_eq!(from.len(), to.len());
+    if as_acc::<T>(&[]).is_some() {
+        return T::narrow(from, to);
+    }
     <T::Acc as Dispatch<T>>::dispatch(level, Narrow { from, to });
 }
 

@@ -16,8 +16,8 @@ use crate::error::Result;
 /// Bytes of a result that will not stay in the caches anyway.
 const STREAM: usize = if cfg!(test) { 1 << 14 } else { 16 << 20 };
 
-pub(super) fn compute<T: Element>(
-    job: &Job<T>,
+pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     stencil: &Stencil,
     grid: &Grid,
     blocks: Blocks,
@@ -101,7 +101,12 @@ pub(super) fn compute<T: Element>(
         if dense {
             let at = target + rows.start * width;
             // SAFETY: tiles do not overlap, and no other task has this one.
-            store(sums, unsafe { job.target.part(at, sums.len()) }, job.write);
+            store(
+                job.level,
+                sums,
+                unsafe { job.target.part(at, sums.len()) },
+                job.write,
+            );
             continue;
         }
         for row in rows.clone() {
@@ -112,7 +117,12 @@ pub(super) fn compute<T: Element>(
             let at = target + roles.target.at(stencil.target(j));
             if stencil.step[3] == 1 {
                 // SAFETY: as above.
-                store(here, unsafe { job.target.part(at, width) }, job.write);
+                store(
+                    job.level,
+                    here,
+                    unsafe { job.target.part(at, width) },
+                    job.write,
+                );
             } else {
                 // SAFETY: as above.
                 unsafe { store_strided(here, &job.target, at, stencil.step[3], job.write) };
@@ -123,8 +133,8 @@ pub(super) fn compute<T: Element>(
 }
 
 /// Some columns of a block of target channels.
-struct Part<'a, 'b, T: Element> {
-    job: &'a Job<'b, T>,
+struct Part<'a, 'b, T: Element, S> {
+    job: &'a Job<'b, T, S>,
     stencil: &'a Stencil,
     lines: &'a Lines,
     height: usize,
@@ -135,7 +145,7 @@ struct Part<'a, 'b, T: Element> {
     begin: &'a [T::Acc],
 }
 
-impl<T: Element> Part<'_, '_, T> {
+impl<T: Element, S: Element<Acc = T::Acc>> Part<'_, '_, T, S> {
     /// Computes some rows, the first to `at`, the target channels `pitch` apart.
     ///
     /// # Safety

@@ -142,7 +142,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             if dense {
                 // SAFETY: tiles do not overlap, and no other task has this one.
                 let to = unsafe { self.target.part(at + p0, p1 - p0) };
-                store(sums, to, self.write);
+                store(self.level, sums, to, self.write);
                 continue;
             }
             for (j, len) in stencil.rows(p0, p1) {
@@ -151,7 +151,12 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 let at = at + self.roles.target.at(stencil.target(j));
                 if stencil.step[3] == 1 {
                     // SAFETY: as above.
-                    store(row, unsafe { self.target.part(at, len) }, self.write);
+                    store(
+                        self.level,
+                        row,
+                        unsafe { self.target.part(at, len) },
+                        self.write,
+                    );
                 } else {
                     // SAFETY: as above.
                     unsafe { store_strided(row, &self.target, at, stencil.step[3], self.write) };
@@ -201,6 +206,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 }
                 // SAFETY: tiles do not overlap, and no other task has this one.
                 store(
+                    self.level,
                     sums,
                     unsafe { self.target.part(at + i * step, length) },
                     self.write,
