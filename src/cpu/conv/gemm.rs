@@ -101,7 +101,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         for stencil in &self.stencils {
             let mut grid = Grid::new(roles, stencil, self.layout, geometry, again);
             (grid.packed, grid.first) = (length, tasks);
-            tasks += roles.batch * roles.groups * grid.channel_tiles * grid.position_tiles;
+            tasks += grid.tiles(roles);
             length = length.saturating_add(grid.packed_len);
             grids.push(grid);
         }

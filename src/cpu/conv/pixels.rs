@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::scratch::Buffer;
-use super::stencil::{Roles, Stencil, Tap};
+use super::stencil::{Read, Roles, Stencil, Tap};
 use crate::cpu::simd::{Places, Plan, inside_range};
 use crate::element::Element;
 use crate::error::Result;
@@ -36,25 +36,25 @@ pub(super) fn plan(
     }
 }
 
-/// Channels-last: where the rows `(position, k)` of the block `(k0, depth)` are in the source, with
-/// `k = (tap, channel)`.
+/// Channels-last: where the rows `(image, position, k)` of the block `(k0, depth)` are in the source of
+/// so many images, with `k = (tap, channel)`.
 pub(super) fn places(
     roles: &Roles,
     stencil: &Stencil,
-    positions: (usize, usize),
+    (images, positions): (usize, (usize, usize)),
     block: (usize, usize),
     rows: &mut Places,
 ) {
     let (size, strides, pace) = (roles.source_size, roles.source.spatial, stencil.pace[3]);
-    rows.reset(positions.1 - positions.0);
+    rows.reset(images * (positions.1 - positions.0));
     for part in parts(roles, stencil, block, false) {
         rows.run(part.elements.len());
-        for read in stencil.reads(part.tap, (size, strides), positions) {
+        for (image, read) in reads(roles, stencil, part.tap, (images, positions)) {
             let (lo, hi) = inside_range(read.column, pace, read.len, size[3]);
             match read.row {
                 Some(row) if lo < hi => {
                     let column = (read.column + (lo * pace) as isize) as usize;
-                    let first = row + column * strides[3] + part.elements.start;
+                    let first = image + row + column * strides[3] + part.elements.start;
                     rows.outside(lo);
                     rows.inside(first, pace * strides[3], hi - lo);
                     rows.outside(read.len - hi);
@@ -71,7 +71,7 @@ pub(super) fn pixels<'a, T: Element>(
     roles: &Roles,
     stencil: &Stencil,
     (source, joined): (&[T], bool),
-    positions: (usize, usize),
+    (images, positions): (usize, (usize, usize)),
     block: (usize, usize),
     rows: &mut Places,
     copy: &'a mut Buffer<T::Acc>,
@@ -96,10 +96,11 @@ pub(super) fn pixels<'a, T: Element>(
         false => part.elements.len(),
     };
     let lengths = || stencil.rows(positions.0, positions.1).map(|(_, len)| len);
-    let all = parts(roles, stencil, block, joined)
-        .map(|part| lengths().map(|len| columns(&part, len)).sum::<usize>() * width(&part));
+    let all = parts(roles, stencil, block, joined).map(|part| {
+        lengths().map(|len| columns(&part, len)).sum::<usize>() * width(&part) * images
+    });
     let copy = copy.take(all.sum())?;
-    rows.reset(positions.1 - positions.0);
+    rows.reset(images * (positions.1 - positions.0));
     let mut at = 0;
     for part in parts(roles, stencil, block, joined) {
         rows.run(part.elements.len());
@@ -108,7 +109,7 @@ pub(super) fn pixels<'a, T: Element>(
             true => (part.elements.start, 0),
             false => (0, part.elements.start),
         };
-        for read in stencil.reads(part.tap, (size, strides), positions) {
+        for (image, read) in reads(roles, stencil, part.tap, (images, positions)) {
             let count = columns(&part, read.len);
             rows.inside(at + skip, stencil.pace[3] / step * width, read.len);
             let to = &mut copy[at..at + count * width];
@@ -124,11 +125,29 @@ pub(super) fn pixels<'a, T: Element>(
             };
             let to = &mut to[lo * width..hi * width];
             let column = (read.column + (lo * step) as isize) as usize;
-            let source = &source[row + column * strides[3] + from..];
+            let source = &source[image + row + column * strides[3] + from..];
             widen_rows(source, step * strides[3], width, to);
         }
     }
     Ok(copy)
+}
+
+/// What a tap reads for some positions of several images, and where the image begins.
+fn reads<'a>(
+    roles: &Roles,
+    stencil: &'a Stencil,
+    tap: &'a Tap,
+    (images, positions): (usize, (usize, usize)),
+) -> impl Iterator<Item = (usize, Read)> + 'a {
+    let Roles {
+        source,
+        source_size,
+        ..
+    } = *roles;
+    (0..images).flat_map(move |image| {
+        let reads = stencil.reads(tap, (source_size, source.spatial), positions);
+        reads.map(move |read| (image * source.outer, read))
+    })
 }
 
 /// Neighbouring taps, and the part of their elements `(tap, channel)` that a block has.

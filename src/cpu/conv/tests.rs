@@ -291,6 +291,9 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([1, 15, 9, 9], [40, 15, 5, 5], 1, 1),
         // rows of pixels in the same sets of the cache
         conv([1, 1024, 2, 4], [17, 1024, 1, 3], 1, 1),
+        // small images that are one tile
+        conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
+        conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
         // flat planes: several of them and boxes, parts of one, of several images
         conv_4d([1, 4, 4, 5, 7, 10], [5, 4, 3, 3, 3, 3], 1),
         conv_4d([2, 3, 6, 3, 4, 9], [8, 3, 3, 2, 3, 3], 2),

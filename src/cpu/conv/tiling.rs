@@ -43,9 +43,14 @@ impl Reduction {
 /// Tiles that read a weight, up to which it is not packed beforehand.
 const FEW_USES: usize = 2;
 
+/// Positions of all images up to which they may be one tile; half as many of pairs, of which there are
+/// half as many weights to pack.
+const TOGETHER: usize = 512;
+
 /// How the target of one stencil is cut into tiles; depends on the problem alone.
 pub(super) struct Grid {
-    /// Sizes of a tile and numbers of tiles.
+    /// Sizes of a tile and numbers of tiles; more than one image if a tile has whole ones.
+    pub images: usize,
     pub positions: usize,
     pub channels: usize,
     pub position_tiles: usize,
@@ -59,6 +64,12 @@ pub(super) struct Grid {
 }
 
 impl Grid {
+    /// Tiles of all images and groups.
+    pub fn tiles(&self, roles: &Roles) -> usize {
+        let outer = roles.batch.div_ceil(self.images) * roles.groups;
+        outer * self.channel_tiles * self.position_tiles
+    }
+
     /// `again` says that the weights are to be packed for later calls, too.
     pub fn new(
         roles: &Roles,
@@ -78,22 +89,36 @@ impl Grid {
             Layout::ChannelsFirst => ((wide, most.max(4 * wide), 2 * wide), (1, 512, 48)),
             Layout::ChannelsLast => ((1, 8 * geometry.rows, 24), (wide, 512, 2 * wide)),
         };
-        let outer = roles.batch * roles.groups;
+        // Where images are small, one tile has all positions of some channels: it packs their weights
+        // in the cache, once.
+        let most_together = TOGETHER * roles.source_channels / roles.weight_channels.max(1);
+        let panels = roles.groups * roles.target_channels.div_ceil(wide);
+        let together = layout == Layout::ChannelsLast
+            && roles.target.channel == 1
+            && roles.batch > 1
+            && roles.batch.saturating_mul(stencil.positions()) <= most_together
+            && 2 * panels >= TASKS;
+        let (images, most) = match together {
+            true => (roles.batch, (stencil.positions().max(1), 2 * wide)),
+            false => (1, (p.1, c.1)),
+        };
+        let outer = roles.batch.div_ceil(images) * roles.groups;
         let (mut position_tiles, mut channel_tiles) = (
-            stencil.positions().div_ceil(p.1),
-            roles.target_channels.div_ceil(c.1),
+            stencil.positions().div_ceil(most.0),
+            roles.target_channels.div_ceil(most.1),
         );
         let cut = |total: usize, tiles: usize, unit: usize| {
             total.div_ceil(tiles).next_multiple_of(unit).max(1)
         };
         // weights that one tile alone reads are cut up first: each half would read all of them
-        let once = layout == Layout::ChannelsLast && roles.batch == 1 && position_tiles == 1;
+        let uses = roles.batch.div_ceil(images);
+        let once = layout == Layout::ChannelsLast && uses == 1 && position_tiles == 1;
         while outer.saturating_mul(position_tiles * channel_tiles) < TASKS {
             let channels = |tiles| cut(roles.target_channels, tiles, c.0);
             let half = channels(channel_tiles * 2);
             if once && half < channels(channel_tiles) {
                 channel_tiles *= 2;
-            } else if cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
+            } else if !together && cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
                 position_tiles *= 2;
             } else if half >= c.2 {
                 channel_tiles *= 2;
@@ -104,7 +129,7 @@ impl Grid {
         // the taps of a weight are spread out best all at once
         let spread =
             layout == Layout::ChannelsLast && roles.weight_source.min(roles.weight_target) > 1;
-        let few = roles.batch.saturating_mul(position_tiles) <= FEW_USES && !spread;
+        let few = uses.saturating_mul(position_tiles) <= FEW_USES && !spread;
         let packed_len = if few && !again {
             0
         } else {
@@ -113,6 +138,7 @@ impl Grid {
         let positions = cut(stencil.positions(), position_tiles, p.0);
         let channels = cut(roles.target_channels, channel_tiles, c.0);
         Grid {
+            images,
             positions,
             channels,
             position_tiles: stencil.positions().div_ceil(positions),

@@ -1,5 +1,7 @@
 //! One tile of a product: its operands, the sums, and where they go.
 
+use std::ops::Range;
+
 use super::super::pack::{Panels, row_block, transpose};
 use super::super::pixels::{pixels, places, plan};
 use super::super::scratch::Scratch;
@@ -20,39 +22,49 @@ const SHORT: usize = 16;
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;
 
-/// One tile: half-open ranges of positions and of the group's channels.
+/// One tile: half-open ranges of positions and of the group's channels, of one image; if of more, all
+/// of their positions.
 pub(super) struct Tile {
-    image: usize,
+    images: Range<usize>,
     pub group: usize,
     channels: (usize, usize),
     positions: (usize, usize),
+}
+
+impl Tile {
+    /// Rows of its product, channels last.
+    fn rows(&self) -> usize {
+        self.images.len() * (self.positions.1 - self.positions.0)
+    }
 }
 
 impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     pub(super) fn tile(&self, stencil: &Stencil, grid: &Grid, index: usize) -> Tile {
         let (rest, p) = (index / grid.position_tiles, index % grid.position_tiles);
         let (rest, c) = (rest / grid.channel_tiles, rest % grid.channel_tiles);
+        let first = rest / self.roles.groups * grid.images;
         let range =
             |tile: usize, size: usize, total: usize| (tile * size, total.min((tile + 1) * size));
         Tile {
-            image: rest / self.roles.groups,
+            images: first..self.roles.batch.min(first + grid.images),
             group: rest % self.roles.groups,
             channels: range(c, grid.channels, self.roles.target_channels),
             positions: range(p, grid.positions, stencil.positions()),
         }
     }
 
-    /// The source of one image and group.
+    /// The source of a tile's images and group.
     fn source(&self, tile: &Tile) -> &[S] {
         let roles = &self.roles;
         let first = tile.group * roles.source_channels * roles.source.channel;
-        &self.source[tile.image * roles.source.outer..][..roles.source.outer][first..]
+        let images = tile.images.len() * roles.source.outer;
+        &self.source[tile.images.start * roles.source.outer..][..images][first..]
     }
 
     /// Where the tile's channel 0 and position 0 are in the target.
     fn target(&self, tile: &Tile) -> usize {
         let first = tile.group * self.roles.target_channels + tile.channels.0;
-        tile.image * self.roles.target.outer + first * self.roles.target.channel
+        tile.images.start * self.roles.target.outer + first * self.roles.target.channel
     }
 
     pub(super) fn tile_first(
@@ -175,7 +187,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let lanes = T::Acc::geometry(self.level).lanes;
         let (m0, m1) = tile.channels;
         let (p0, p1) = tile.positions;
-        let (length, height) = (m1 - m0, p1 - p0);
+        let (length, height) = (m1 - m0, tile.rows());
         let width = length.next_multiple_of(lanes);
         if let Some(target) = self.whole_pixels(stencil, tile, lanes) {
             let add = self.write == Write::Accumulate;
@@ -193,8 +205,10 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             return Ok(());
         }
         let mut sums = c.chunks_exact_mut(width);
-        for (j, len) in stencil.rows(p0, p1) {
-            let at = self.target(tile) + self.roles.target.at(stencil.target(j));
+        let rows = |image| stencil.rows(p0, p1).map(move |row| (image, row));
+        for (image, (j, len)) in (0..tile.images.len()).flat_map(rows) {
+            let first = self.target(tile) + image * self.roles.target.outer;
+            let at = first + self.roles.target.at(stencil.target(j));
             let step = stencil.step[3] * self.roles.target.spatial[3];
             for (i, sums) in sums.by_ref().take(len).enumerate() {
                 let sums = &mut sums[..length];
@@ -222,7 +236,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     #[expect(clippy::mut_from_ref, reason = "tiles do not overlap")]
     fn whole_pixels(&self, stencil: &Stencil, tile: &Tile, lanes: usize) -> Option<&mut [T::Acc]> {
         let pixel = self.roles.target.spatial[3];
-        let (p0, p1) = tile.positions;
+        let (p0, _) = tile.positions;
         let suits = self.layout == Layout::ChannelsLast
             && self.roles.target.channel == 1
             && tile.channels == (0, pixel)
@@ -233,7 +247,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             && self.bias.is_none();
         let target = self.target.as_acc().filter(|_| suits)?;
         // SAFETY: tiles do not overlap, and no other task has this one.
-        Some(unsafe { target.part(self.target(tile) + p0 * pixel, (p1 - p0) * pixel) })
+        Some(unsafe { target.part(self.target(tile) + p0 * pixel, tile.rows() * pixel) })
     }
 
     /// `c (positions, channels) = products`, or added to.
@@ -247,8 +261,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     ) -> Result<()> {
         let lanes = T::Acc::geometry(self.level).lanes;
         let (m0, m1) = tile.channels;
-        let (p0, p1) = tile.positions;
-        let height = p1 - p0;
+        let positions = (tile.images.len(), tile.positions);
+        let height = tile.rows();
         let vectors = (m1 - m0).div_ceil(lanes);
         let reduction = self.reduction(stencil);
         let source = self.source(tile);
@@ -276,12 +290,12 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             let k = reduction.range(block);
             let a = match in_place {
                 Some(source) => {
-                    places(&self.roles, stencil, (p0, p1), k, rows);
+                    places(&self.roles, stencil, positions, k, rows);
                     source
                 }
                 None => {
                     let source = (source, joined);
-                    pixels(&self.roles, stencil, source, (p0, p1), k, rows, a)?
+                    pixels(&self.roles, stencil, source, positions, k, rows, a)?
                 }
             };
             let b = if packed.is_empty() {
