@@ -253,7 +253,7 @@ macro_rules! storage {
                 $type::to_f64(self)
             }
             fn from_f64(value: f64) -> Self {
-                $type::from_f64(value)
+                $type::from_f32(to_odd(value))
             }
             fn widen(source: &[Self], target: &mut [f32]) {
                 $widen(source, target);
@@ -275,6 +275,18 @@ storage!(
     |source, target: &mut [f16]| target.convert_from_f32_slice(source)
 );
 storage!(bf16, BF16, widen_bf16, narrow_bf16);
+
+/// The `f32` of which rounding makes what rounding of the value itself would: toward zero, and odd
+/// unless exact, so that no tie comes to be (S. Boldo and G. Melquiond, "Emulation of FMA and correctly
+/// rounded sums: proved algorithms using rounding to odd", 2008).
+fn to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if nearest.is_nan() || f64::from(nearest) == value {
+        return nearest;
+    }
+    let further = f64::from(nearest).abs() > value.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(further)) | 1)
+}
 
 /// As `half` does, in a form that becomes vector instructions.
 fn widen_bf16(source: &[bf16], target: &mut [f32]) {
@@ -319,4 +331,29 @@ fn bf16_is_converted_as_half_does() {
             assert_eq!(bf16::from_f32(*from).to_bits(), to.to_bits(), "{from}");
         }
     }
+}
+
+#[test]
+fn f64_is_rounded_to_16_bits_once() {
+    fn between<T: Element>(from_bits: fn(u16) -> T, infinity: u16) {
+        for bits in 0..infinity - 1 {
+            let [a, b] = [bits, bits + 1].map(|bits| from_bits(bits).to_f64());
+            let tie = (a + b) / 2.0;
+            let even = if bits % 2 == 0 { a } else { b };
+            // the last bits of an `f64` decide, which an `f32` does not have
+            let (below, above) = (tie.next_down(), tie.next_up());
+            for (value, expected) in [(below, a), (tie, even), (above, b), (a, a)] {
+                assert_eq!(T::from_f64(value).to_f64(), expected, "{value:e}");
+                assert_eq!(T::from_f64(-value).to_f64(), -expected, "{value:e}");
+            }
+        }
+        let infinite = from_bits(infinity).to_f64();
+        for value in [f64::MAX, f64::INFINITY, 1e39] {
+            assert_eq!(T::from_f64(value).to_f64(), infinite);
+        }
+        assert!(T::from_f64(f64::NAN).to_f64().is_nan());
+        assert_eq!(T::from_f64(-5e-324).to_f64().to_bits(), (-0.0f64).to_bits());
+    }
+    between(f16::from_bits, f16::INFINITY.to_bits());
+    between(bf16::from_bits, bf16::INFINITY.to_bits());
 }
