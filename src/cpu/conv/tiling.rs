@@ -47,6 +47,17 @@ const FEW_USES: usize = 2;
 /// half as many weights to pack.
 const TOGETHER: usize = 512;
 
+/// Whether images are so small that one tile has all positions of some channels, in panels of `wide`: it
+/// packs their weights in the cache, once.
+fn together(roles: &Roles, stencil: &Stencil, wide: usize) -> bool {
+    let most = TOGETHER * roles.source_channels / roles.weight_channels.max(1);
+    let panels = roles.groups * roles.target_channels.div_ceil(wide);
+    roles.target.channel == 1
+        && roles.batch > 1
+        && roles.batch.saturating_mul(stencil.positions()) <= most
+        && 2 * panels >= TASKS
+}
+
 /// How the target of one stencil is cut into tiles; depends on the problem alone.
 pub(super) struct Grid {
     /// Sizes of a tile and numbers of tiles; more than one image if a tile has whole ones.
@@ -89,15 +100,7 @@ impl Grid {
             Layout::ChannelsFirst => ((wide, most.max(4 * wide), 2 * wide), (1, 512, 48)),
             Layout::ChannelsLast => ((1, 8 * geometry.rows, 24), (wide, 512, 2 * wide)),
         };
-        // Where images are small, one tile has all positions of some channels: it packs their weights
-        // in the cache, once.
-        let most_together = TOGETHER * roles.source_channels / roles.weight_channels.max(1);
-        let panels = roles.groups * roles.target_channels.div_ceil(wide);
-        let together = layout == Layout::ChannelsLast
-            && roles.target.channel == 1
-            && roles.batch > 1
-            && roles.batch.saturating_mul(stencil.positions()) <= most_together
-            && 2 * panels >= TASKS;
+        let together = layout == Layout::ChannelsLast && together(roles, stencil, wide);
         let (images, most) = match together {
             true => (roles.batch, (stencil.positions().max(1), 2 * wide)),
             false => (1, (p.1, c.1)),

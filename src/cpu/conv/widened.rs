@@ -100,6 +100,7 @@ fn run_direct<T: Element>(
         // SAFETY: nobody else has these images of the target.
         let y = unsafe { job.target.part(lot.start * target, lot.len() * target) };
         let job = reading(job, roles, x, y);
+        // the way does not depend on the number of images, but the tasks do
         match direct::plan(&job) {
             Some((blocks, grids)) => direct::run(&job, blocks, &grids)?,
             None => job.multiply()?,

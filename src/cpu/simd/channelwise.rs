@@ -1,16 +1,11 @@
 //! Filters of few channels a group where channels are next to each other: target channels are the
 //! lanes, and the positions of a row share what is read.
-#![expect(
-    clippy::needless_range_loop,
-    reason = "loops over registers are unrolled; indices keep the block structure visible"
-)]
-
+mod filter;
 mod gradient;
 
-use super::{Dispatch, Level, Op, Stored, Vector};
-use crate::cpu::output::Output;
+use super::{Stored, Vector};
 use crate::element::Element;
-use crate::ops::Write;
+pub(crate) use filter::{ChannelTarget, channel_row};
 pub(crate) use gradient::channel_gradient;
 
 /// Positions of a row that are computed together.
@@ -135,18 +130,101 @@ impl<A: Copy> ChannelRow<'_, A> {
         }
     }
 
-    /// What position `first` reads with the first tap of a run, from lane `lane` on.
+    /// What a block of positions reads with a run, for the `nth` source channel of a vector of so
+    /// many lanes from `lane` on.
     #[inline(always)]
-    fn read<const GROUPED: bool>(&self, run: &Run, first: usize, lane: usize) -> *const A {
-        let column = run.column + (first * self.pace) as isize;
-        let lane = match GROUPED {
-            true => self.group.source(lane),
-            false => lane,
+    fn reads<const GROUPED: bool>(
+        &self,
+        run: &Run,
+        block: &Positions,
+        (nth, lane): (usize, usize),
+        vector: usize,
+    ) -> Reads<A> {
+        let column = run.column + (block.first * self.pace) as isize;
+        let lanes = vector.min(self.channels - lane);
+        let (lane, lanes) = match GROUPED {
+            true => (self.group.source(lane), self.group.source(lanes)),
+            false => (lane, lanes),
         };
         let start = self.source.as_ptr().wrapping_add(run.row + lane);
-        start.wrapping_offset(column * self.pixel as isize)
+        Reads {
+            from: start.wrapping_offset(column * self.pixel as isize),
+            step: self.pace * self.pixel,
+            inside: run.inside,
+            mask: u32::MAX >> (32 - lanes),
+            index: self.group.lanes.as_ptr().wrapping_add(nth * vector),
+        }
     }
 }
+
+/// What positions and taps of a [`Run`] read: number `i` is that of position `i - q` with tap `q`.
+struct Reads<A> {
+    from: *const A,
+    step: usize,
+    inside: (usize, usize),
+    mask: u32,
+    index: *const u32,
+}
+
+impl<A: Copy> Reads<A> {
+    /// A vector, if it lies inside the source.
+    ///
+    /// # Safety
+    /// As [`Row::vector`].
+    #[inline(always)]
+    unsafe fn vector<V, const WHOLE: bool, const TAIL: bool, const GROUPED: bool>(
+        &self,
+        i: usize,
+    ) -> Option<V>
+    where
+        V: Vector<Scalar = A>,
+    {
+        if !WHOLE && !(self.inside.0..self.inside.1).contains(&i) {
+            return None;
+        }
+        let from = self.from.wrapping_add(i * self.step);
+        // SAFETY: by this function's contract.
+        unsafe {
+            let x = match TAIL {
+                true => V::zero().load_masked(self.mask, from),
+                false => V::load(from),
+            };
+            Some(if GROUPED { x.permute(self.index) } else { x })
+        }
+    }
+}
+
+/// Calls `$of.taps::<.., number of taps, ..>` for every run and source channel of a group. What goes
+/// with them stays in registers while the number of taps is the same.
+macro_rules! each_run {
+    ($of:ident.taps::<$vector:ident, $whole:ident, $tail:ident, $grouped:ident>($block:expr, $lane:expr $(, $more:expr)*)) => {{
+        let row = &$of.row;
+        let nths = if $grouped { row.group.sources } else { 1 };
+        for runs in row.runs.chunk_by(|a, b| a.count == b.count) {
+            macro_rules! taps {
+                ($count:literal) => {
+                    for run in runs {
+                        for nth in 0..nths {
+                            $of.taps::<$vector, $count, $whole, $tail, $grouped>(
+                                run, $block, (nth, $lane) $(, $more)*
+                            );
+                        }
+                    }
+                };
+            }
+            match runs[0].count {
+                1 => taps!(1),
+                2 => taps!(2),
+                3 => taps!(3),
+                4 => taps!(4),
+                5 => taps!(5),
+                6 => taps!(6),
+                _ => taps!(7),
+            }
+        }
+    }};
+}
+use each_run;
 
 /// What is done with a row, vector by vector of its target channels.
 trait Row<'a, T: Element> {
@@ -206,221 +284,5 @@ where
                 }
             }
         }
-    }
-}
-
-/// Where a row of sums goes.
-pub(crate) struct ChannelTarget<'a, A> {
-    pub output: &'a Output<'a, A>,
-    /// The first element, and steps from one position to the next.
-    pub at: usize,
-    pub step: usize,
-    /// A number for every channel.
-    pub bias: Option<&'a [A]>,
-    pub write: Write,
-}
-
-/// `target[j][c] = bias[c] + sum over channels k of c's group and taps of
-/// weights[c / lanes][k][tap][c % lanes] * source[..][k]`
-///
-/// # Safety
-/// The elements of the target are the caller's, as [`Output::part`] demands.
-pub(crate) unsafe fn channel_row<T: Element>(
-    level: Level,
-    row: ChannelRow<T::Acc>,
-    weights: &[T::Acc],
-    target: &ChannelTarget<T>,
-) {
-    let filter = Filter {
-        row,
-        weights,
-        target,
-    };
-    <T::Acc as Dispatch<T>>::dispatch(level, filter);
-}
-
-struct Filter<'a, T: Element> {
-    row: ChannelRow<'a, T::Acc>,
-    weights: &'a [T::Acc],
-    target: &'a ChannelTarget<'a, T>,
-}
-
-impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
-        let row = &self.row;
-        let channels = row.channels;
-        let pitch = row.group.sources * row.taps * V::LANES;
-        row.check(V::LANES);
-        assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
-        assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
-        // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
-        // weights of every vector, were just checked.
-        unsafe { each_vector::<T, V, _>(&mut self, pitch) }
-    }
-}
-
-impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
-    fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
-        &mut self.row
-    }
-
-    #[inline(always)]
-    unsafe fn vector<
-        V: Vector<Scalar = T::Acc> + Stored<T>,
-        const WHOLE: bool,
-        const TAIL: bool,
-        const GROUPED: bool,
-    >(
-        &mut self,
-        block: &Positions,
-        lane: usize,
-        at: usize,
-    ) {
-        let row = &self.row;
-        let lanes = match TAIL {
-            true => V::LANES.min(row.channels - lane),
-            false => V::LANES,
-        };
-        // SAFETY: by this function's contract; lanes of channels that are not there, and positions
-        // outside the source, are not accessed.
-        unsafe {
-            let weights = self.weights.as_ptr().add(at);
-            let bias = match self.target.bias {
-                Some(bias) if TAIL => V::load_first(lanes, bias.as_ptr().add(lane)),
-                Some(bias) => V::load_from(bias.as_ptr().add(lane)),
-                None => V::zero(),
-            };
-            let mut sums = [bias; POSITIONS];
-            let nths = if GROUPED { row.group.sources } else { 1 };
-            macro_rules! taps {
-                ($runs:expr, $count:literal) => {
-                    for run in $runs {
-                        for nth in 0..nths {
-                            self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
-                                run, block, nth, lane, weights, &mut sums,
-                            );
-                        }
-                    }
-                };
-            }
-            // sums stay in registers while the number of taps is the same
-            for runs in row.runs.chunk_by(|a, b| a.count == b.count) {
-                match runs[0].count {
-                    1 => taps!(runs, 1),
-                    2 => taps!(runs, 2),
-                    3 => taps!(runs, 3),
-                    4 => taps!(runs, 4),
-                    5 => taps!(runs, 5),
-                    6 => taps!(runs, 6),
-                    _ => taps!(runs, 7),
-                }
-            }
-            let ChannelTarget { at, step, .. } = *self.target;
-            // written out: a loop with so much in it is not unrolled, and the sums would be memory
-            macro_rules! put {
-                ($($j:literal)*) => {$(
-                    if WHOLE || $j < block.count {
-                        let at = at + (block.first + $j) * step + lane;
-                        let to = self.target.output.part(at, lanes);
-                        put(sums[$j], to, self.target.write);
-                    }
-                )*};
-            }
-            put!(0 1 2 3 4 5 6 7);
-        }
-    }
-}
-
-impl<T: Element> Filter<'_, T> {
-    /// `K` taps of the `nth` source channel for the positions of a block.
-    ///
-    /// # Safety
-    /// As [`Row::vector`].
-    #[inline(always)]
-    unsafe fn taps<
-        V: Vector<Scalar = T::Acc> + Stored<T>,
-        const K: usize,
-        const WHOLE: bool,
-        const TAIL: bool,
-        const GROUPED: bool,
-    >(
-        &self,
-        run: &Run,
-        block: &Positions,
-        nth: usize,
-        lane: usize,
-        weights: *const T::Acc,
-        sums: &mut [V; POSITIONS],
-    ) {
-        let lanes = V::LANES.min(self.row.channels - lane);
-        let mask = u32::MAX >> (32 - self.row.group.source(lanes));
-        let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
-        let from = self.row.read::<GROUPED>(run, block.first, lane);
-        let (lo, hi) = run.inside;
-        let step = self.row.pace * self.row.pixel;
-        // SAFETY: by this function's contract.
-        unsafe {
-            let mut factors = [V::zero(); K];
-            for q in 0..K {
-                factors[q] = V::load(weights.add((nth * self.row.taps + run.taps[q]) * V::LANES));
-            }
-            for i in 0..POSITIONS + K - 1 {
-                if !WHOLE && !(lo..hi).contains(&i) {
-                    continue;
-                }
-                let from = from.wrapping_add(i * step);
-                let mut x = match TAIL {
-                    true => V::zero().load_masked(mask, from),
-                    false => V::load(from),
-                };
-                if GROUPED {
-                    x = x.permute(index);
-                }
-                for q in 0..K {
-                    if i >= q && i - q < POSITIONS {
-                        sums[i - q] = factors[q].multiply_add(x, sums[i - q]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Finishes a vector of sums, or as many lanes of it as `to` is long.
-///
-/// # Safety
-/// The level of `V` must be available, and `to` at most a vector.
-#[inline(always)]
-unsafe fn put<T: Element, V: Vector<Scalar = T::Acc> + Stored<T>>(
-    sums: V,
-    to: &mut [T],
-    write: Write,
-) {
-    // SAFETY: by this function's contract; a vector has that many lanes.
-    unsafe {
-        if to.len() == V::LANES && write == Write::Overwrite {
-            return sums.store_to(to.as_mut_ptr());
-        }
-        let mut lanes = [V::zero()];
-        sums.store(lanes.as_mut_ptr().cast());
-        put_lanes(
-            std::slice::from_raw_parts(lanes.as_ptr().cast(), to.len()),
-            to,
-            write,
-        );
-    }
-}
-
-/// Not inlined: a loop over registers with much in it is not unrolled, and they would be memory.
-#[inline(never)]
-fn put_lanes<T: Element>(sums: &[T::Acc], to: &mut [T], write: Write) {
-    for (to, &sum) in to.iter_mut().zip(sums) {
-        *to = T::from_acc(match write {
-            Write::Overwrite => sum,
-            Write::Accumulate => sum + to.to_acc(),
-        });
     }
 }

@@ -4,7 +4,7 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
-use super::{ChannelRow, POSITIONS, Positions, Row, Run, each_vector};
+use super::{ChannelRow, POSITIONS, Positions, Row, Run, each_run, each_vector};
 use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
 use crate::element::Element;
 
@@ -75,7 +75,6 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
         // outside the source, are not accessed.
         unsafe {
             let sums = self.sums.as_mut_ptr().add(at);
-            let row = &self.row;
             let mut dy = [V::zero(); POSITIONS];
             for j in 0..POSITIONS {
                 if !WHOLE && j >= block.count {
@@ -87,30 +86,7 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
                     false => V::load_from(from),
                 };
             }
-            let nths = if GROUPED { row.group.sources } else { 1 };
-            macro_rules! taps {
-                ($runs:expr, $count:literal) => {
-                    for run in $runs {
-                        for nth in 0..nths {
-                            self.taps::<V, $count, WHOLE, TAIL, GROUPED>(
-                                run, block, nth, lane, &dy, sums,
-                            );
-                        }
-                    }
-                };
-            }
-            // `dy` stays in registers while the number of taps is the same
-            for runs in row.runs.chunk_by(|a, b| a.count == b.count) {
-                match runs[0].count {
-                    1 => taps!(runs, 1),
-                    2 => taps!(runs, 2),
-                    3 => taps!(runs, 3),
-                    4 => taps!(runs, 4),
-                    5 => taps!(runs, 5),
-                    6 => taps!(runs, 6),
-                    _ => taps!(runs, 7),
-                }
-            }
+            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(block, lane, &dy, sums));
         }
     }
 }
@@ -131,35 +107,21 @@ impl<T: Element> Gradient<'_, T> {
         &self,
         run: &Run,
         block: &Positions,
-        nth: usize,
-        lane: usize,
+        (nth, lane): (usize, usize),
         dy: &[V; POSITIONS],
         target: *mut T::Acc,
     ) {
-        let lanes = V::LANES.min(self.row.channels - lane);
-        let mask = u32::MAX >> (32 - self.row.group.source(lanes));
-        let index = self.row.group.lanes.as_ptr().wrapping_add(nth * V::LANES);
-        let from = self.row.read::<GROUPED>(run, block.first, lane);
-        let (lo, hi) = run.inside;
-        let step = self.row.pace * self.row.pixel;
         // SAFETY: by this function's contract.
         unsafe {
             let mut sums = [V::zero(); K];
             for q in 0..K {
                 sums[q] = V::load(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
             }
+            let reads = self.row.reads::<GROUPED>(run, block, (nth, lane), V::LANES);
             for i in 0..POSITIONS + K - 1 {
-                if !WHOLE && !(lo..hi).contains(&i) {
+                let Some(x) = reads.vector::<V, WHOLE, TAIL, GROUPED>(i) else {
                     continue;
-                }
-                let from = from.wrapping_add(i * step);
-                let mut x = match TAIL {
-                    true => V::zero().load_masked(mask, from),
-                    false => V::load(from),
                 };
-                if GROUPED {
-                    x = x.permute(index);
-                }
                 for q in 0..K {
                     // a product with no position must not be taken, lest 0 * NaN reach a sum
                     if i >= q && i - q < POSITIONS && (WHOLE || i - q < block.count) {

@@ -1,0 +1,190 @@
+//! Sums over the taps and the channels of a group.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers are unrolled; indices keep the block structure visible"
+)]
+
+use super::{ChannelRow, POSITIONS, Positions, Row, Run, each_run, each_vector};
+use crate::cpu::output::Output;
+use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
+use crate::element::Element;
+use crate::ops::Write;
+
+/// Where a row of sums goes.
+pub(crate) struct ChannelTarget<'a, A> {
+    pub output: &'a Output<'a, A>,
+    /// The first element, and steps from one position to the next.
+    pub at: usize,
+    pub step: usize,
+    /// A number for every channel.
+    pub bias: Option<&'a [A]>,
+    pub write: Write,
+}
+
+/// `target[j][c] = bias[c] + sum over channels k of c's group and taps of
+/// weights[c / lanes][k][tap][c % lanes] * source[..][k]`
+///
+/// # Safety
+/// The elements of the target are the caller's, as [`Output::part`] demands.
+pub(crate) unsafe fn channel_row<T: Element>(
+    level: Level,
+    row: ChannelRow<T::Acc>,
+    weights: &[T::Acc],
+    target: &ChannelTarget<T>,
+) {
+    let filter = Filter {
+        row,
+        weights,
+        target,
+    };
+    <T::Acc as Dispatch<T>>::dispatch(level, filter);
+}
+
+struct Filter<'a, T: Element> {
+    row: ChannelRow<'a, T::Acc>,
+    weights: &'a [T::Acc],
+    target: &'a ChannelTarget<'a, T>,
+}
+
+impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
+        let row = &self.row;
+        let channels = row.channels;
+        let pitch = row.group.sources * row.taps * V::LANES;
+        row.check(V::LANES);
+        assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
+        assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
+        // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
+        // weights of every vector, were just checked.
+        unsafe { each_vector::<T, V, _>(&mut self, pitch) }
+    }
+}
+
+impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
+    fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
+        &mut self.row
+    }
+
+    #[inline(always)]
+    unsafe fn vector<
+        V: Vector<Scalar = T::Acc> + Stored<T>,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &mut self,
+        block: &Positions,
+        lane: usize,
+        at: usize,
+    ) {
+        let row = &self.row;
+        let lanes = match TAIL {
+            true => V::LANES.min(row.channels - lane),
+            false => V::LANES,
+        };
+        // SAFETY: by this function's contract; lanes of channels that are not there, and positions
+        // outside the source, are not accessed.
+        unsafe {
+            let weights = self.weights.as_ptr().add(at);
+            let bias = match self.target.bias {
+                Some(bias) if TAIL => V::load_first(lanes, bias.as_ptr().add(lane)),
+                Some(bias) => V::load_from(bias.as_ptr().add(lane)),
+                None => V::zero(),
+            };
+            let mut sums = [bias; POSITIONS];
+            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(block, lane, weights, &mut sums));
+            let ChannelTarget { at, step, .. } = *self.target;
+            // written out: a loop with so much in it is not unrolled, and the sums would be memory
+            macro_rules! put {
+                ($($j:literal)*) => {$(
+                    if WHOLE || $j < block.count {
+                        let at = at + (block.first + $j) * step + lane;
+                        let to = self.target.output.part(at, lanes);
+                        put(sums[$j], to, self.target.write);
+                    }
+                )*};
+            }
+            put!(0 1 2 3 4 5 6 7);
+        }
+    }
+}
+
+impl<T: Element> Filter<'_, T> {
+    /// `K` taps of the `nth` source channel for the positions of a block.
+    ///
+    /// # Safety
+    /// As [`Row::vector`].
+    #[inline(always)]
+    unsafe fn taps<
+        V: Vector<Scalar = T::Acc> + Stored<T>,
+        const K: usize,
+        const WHOLE: bool,
+        const TAIL: bool,
+        const GROUPED: bool,
+    >(
+        &self,
+        run: &Run,
+        block: &Positions,
+        (nth, lane): (usize, usize),
+        weights: *const T::Acc,
+        sums: &mut [V; POSITIONS],
+    ) {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let mut factors = [V::zero(); K];
+            for q in 0..K {
+                factors[q] = V::load(weights.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+            }
+            let reads = self.row.reads::<GROUPED>(run, block, (nth, lane), V::LANES);
+            for i in 0..POSITIONS + K - 1 {
+                let Some(x) = reads.vector::<V, WHOLE, TAIL, GROUPED>(i) else {
+                    continue;
+                };
+                for q in 0..K {
+                    if i >= q && i - q < POSITIONS {
+                        sums[i - q] = factors[q].multiply_add(x, sums[i - q]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Finishes a vector of sums, or as many lanes of it as `to` is long.
+///
+/// # Safety
+/// The level of `V` must be available, and `to` at most a vector.
+#[inline(always)]
+unsafe fn put<T: Element, V: Vector<Scalar = T::Acc> + Stored<T>>(
+    sums: V,
+    to: &mut [T],
+    write: Write,
+) {
+    // SAFETY: by this function's contract; a vector has that many lanes.
+    unsafe {
+        if to.len() == V::LANES && write == Write::Overwrite {
+            return sums.store_to(to.as_mut_ptr());
+        }
+        let mut lanes = [V::zero()];
+        sums.store(lanes.as_mut_ptr().cast());
+        put_lanes(
+            std::slice::from_raw_parts(lanes.as_ptr().cast(), to.len()),
+            to,
+            write,
+        );
+    }
+}
+
+/// Not inlined: a loop over registers with much in it is not unrolled, and they would be memory.
+#[inline(never)]
+fn put_lanes<T: Element>(sums: &[T::Acc], to: &mut [T], write: Write) {
+    for (to, &sum) in to.iter_mut().zip(sums) {
+        *to = T::from_acc(match write {
+            Write::Overwrite => sum,
+            Write::Accumulate => sum + to.to_acc(),
+        });
+    }
+}
