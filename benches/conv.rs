@@ -61,7 +61,7 @@ struct Call {
     run: Box<dyn Fn() + Sync>,
     /// Writes the weights, as the optimiser of a training step does; what the engine keeps of them
     /// from one call to the next is gone then.
-    step: Box<dyn Fn()>,
+    step: Box<dyn Fn() + Sync>,
 }
 
 fn call<T: Element, const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Call {
@@ -94,7 +94,8 @@ fn any_call<T: Element>(layer: &Value, pass: &str, layout: Layout) -> Call {
 
 /// Answers requests from standard input, a JSON object a line: `{"layer": {..}}` sets the layer,
 /// `{"pass", "layout", "threads", "dtype", "budget", "kept"}` times it and gives the median `seconds` of a call:
-/// with weights that stay as they are if `kept`, else written between calls.
+/// with weights that stay as they are if `kept`, else written between calls. The caller is one of the
+/// `threads`, as it is in the peers.
 fn serve() -> std::io::Result<()> {
     let pool = |n| {
         ThreadPoolBuilder::new()
@@ -144,7 +145,7 @@ fn serve() -> std::io::Result<()> {
                     (call.step)()
                 }
             };
-            let (seconds, repeats) = median(&|| pool.install(&*call.run), &step, budget);
+            let (seconds, repeats) = pool.install(|| median(&call.run, &step, budget));
             json!({"seconds": seconds, "repeats": repeats})
         };
         println!("{answer}");
@@ -155,7 +156,7 @@ fn serve() -> std::io::Result<()> {
 
 /// The median of at least two calls in a budget, each after a step, which is not counted; after as
 /// long a time, or one call, that warms up: processors that rested are slow at first.
-fn median(run: &dyn Fn(), step: &dyn Fn(), budget: f64) -> (f64, usize) {
+fn median(run: &impl Fn(), step: &impl Fn(), budget: f64) -> (f64, usize) {
     let timed = |least: usize| {
         let mut times: Vec<f64> = Vec::new();
         while times.len() < least || times.iter().sum::<f64>() < budget {

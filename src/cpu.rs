@@ -5,6 +5,7 @@
 
 pub(crate) mod circular;
 pub(crate) mod conv;
+pub(crate) mod crew;
 pub(crate) mod loss;
 pub(crate) mod output;
 pub(crate) mod pad;

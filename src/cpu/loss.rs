@@ -1,7 +1,6 @@
 //! Losses and their gradients; the losses themselves are summed in `f64`.
 
-use rayon::prelude::*;
-
+use super::crew::each_chunk;
 use super::pointwise::{sigmoid, softmax_row, zip};
 use super::reduce;
 use crate::element::Element;
@@ -14,17 +13,15 @@ pub(crate) fn cross_entropy<T: Element>(
     dx: &mut [T],
 ) -> f64 {
     let batch = targets.len() as f64;
-    dx.par_chunks_mut(classes)
-        .zip(x.par_chunks(classes))
-        .zip(targets)
-        .for_each(|((dx, x), &target)| {
-            let mut row: Vec<f64> = x.iter().map(|v| v.to_f64()).collect();
-            softmax_row(&mut row);
-            row[target] -= 1.0;
-            for (dx, v) in dx.iter_mut().zip(row) {
-                *dx = T::from_f64(v / batch);
-            }
-        });
+    each_chunk(dx, classes, |i, dx| {
+        let x = &x[i * classes..][..classes];
+        let mut row: Vec<f64> = x.iter().map(|v| v.to_f64()).collect();
+        softmax_row(&mut row);
+        row[targets[i]] -= 1.0;
+        for (dx, v) in dx.iter_mut().zip(row) {
+            *dx = T::from_f64(v / batch);
+        }
+    });
     let total = reduce::sum(targets.len(), |i| {
         let row = &x[i * classes..(i + 1) * classes];
         let max = row.iter().fold(f64::NEG_INFINITY, |m, v| m.max(v.to_f64()));

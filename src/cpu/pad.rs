@@ -1,7 +1,6 @@
 //! Padding modes, their adjoint, and layout changes: every value moves, none is computed.
 
-use rayon::prelude::*;
-
+use super::crew::each;
 use super::strides::{Strides, unravel};
 use crate::element::Element;
 use crate::ops::Write;
@@ -15,19 +14,17 @@ pub(crate) fn pad<T: Element>(p: &ConvProblem<4>, layout: Layout, x: &[T], padde
     let to = Strides::new(layout, p.in_channels(), folded.input());
     let source = sources(p);
     let pixels: usize = folded.input().iter().product();
-    padded
-        .par_chunks_mut(to.outer)
-        .zip(x.par_chunks(from.outer))
-        .for_each(|(padded, x)| {
-            for pixel in 0..pixels {
-                let position = unravel(pixel, folded.input());
-                let origin = [0, 1, 2, 3].map(|axis| source[axis][position[axis]]);
-                let (i, o) = (from.at(origin), to.at(position));
-                for channel in 0..p.in_channels() {
-                    padded[o + channel * to.channel] = x[i + channel * from.channel];
-                }
+    let images = padded.chunks_mut(to.outer).zip(x.chunks(from.outer));
+    each(images, |(padded, x)| {
+        for pixel in 0..pixels {
+            let position = unravel(pixel, folded.input());
+            let origin = [0, 1, 2, 3].map(|axis| source[axis][position[axis]]);
+            let (i, o) = (from.at(origin), to.at(position));
+            for channel in 0..p.in_channels() {
+                padded[o + channel * to.channel] = x[i + channel * from.channel];
             }
-        });
+        }
+    });
 }
 
 /// The adjoint of [`pad`]: sums every padded position into the input it was copied from.
@@ -43,23 +40,22 @@ pub(crate) fn pad_adjoint<T: Element>(
     let from = Strides::new(layout, p.in_channels(), folded.input());
     let source = sources(p);
     let pixels: usize = folded.input().iter().product();
-    dx.par_chunks_mut(to.outer)
-        .zip(padded.par_chunks(from.outer))
-        .for_each(|(dx, padded)| {
-            let mut sums: Vec<T::Acc> = match write {
-                Write::Overwrite => vec![T::Acc::default(); dx.len()],
-                Write::Accumulate => dx.iter().map(|v| v.to_acc()).collect(),
-            };
-            for pixel in 0..pixels {
-                let position = unravel(pixel, folded.input());
-                let origin = [0, 1, 2, 3].map(|axis| source[axis][position[axis]]);
-                let (i, o) = (from.at(position), to.at(origin));
-                for channel in 0..p.in_channels() {
-                    sums[o + channel * to.channel] += padded[i + channel * from.channel];
-                }
+    let images = dx.chunks_mut(to.outer).zip(padded.chunks(from.outer));
+    each(images, |(dx, padded)| {
+        let mut sums: Vec<T::Acc> = match write {
+            Write::Overwrite => vec![T::Acc::default(); dx.len()],
+            Write::Accumulate => dx.iter().map(|v| v.to_acc()).collect(),
+        };
+        for pixel in 0..pixels {
+            let position = unravel(pixel, folded.input());
+            let origin = [0, 1, 2, 3].map(|axis| source[axis][position[axis]]);
+            let (i, o) = (from.at(position), to.at(origin));
+            for channel in 0..p.in_channels() {
+                sums[o + channel * to.channel] += padded[i + channel * from.channel];
             }
-            T::narrow(&sums, dx);
-        });
+        }
+        T::narrow(&sums, dx);
+    });
 }
 
 /// Per axis: the input position that each padded position is copied from.
@@ -84,9 +80,8 @@ pub(crate) fn change_layout<T: Element>(shape: &[usize], to: Layout, x: &[T], y:
         Layout::ChannelsLast => (channels, pixels),
     };
     let image = rows * columns;
-    y.par_chunks_mut(image)
-        .zip(x.par_chunks(image))
-        .for_each(|(y, x)| transpose(rows, columns, x, y));
+    let images = y.chunks_mut(image).zip(x.chunks(image));
+    each(images, |(y, x)| transpose(rows, columns, x, y));
 }
 
 /// `y[column][row] = x[row][column]`, in blocks that stay in the cache.

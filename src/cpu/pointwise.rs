@@ -1,8 +1,8 @@
 //! Element by element: activations, softmax, dropout.
 
 use num_traits::{Float, One, Zero};
-use rayon::prelude::*;
 
+use super::crew::{each, each_chunk};
 use crate::element::{Accumulator, Element};
 use crate::init::{mix, unit};
 use crate::ops::{Activation, Lanes};
@@ -12,9 +12,10 @@ pub(super) const CHUNK: usize = 1 << 14;
 
 /// `y[i] = f(x[i])`.
 fn map<T: Element, U: Element>(x: &[T], y: &mut [U], f: impl Fn(T) -> U + Sync) {
-    y.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)));
+    let chunks = y.chunks_mut(CHUNK).zip(x.chunks(CHUNK));
+    each(chunks, |(y, x)| {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+    });
 }
 
 /// `z[i] = f(x[i], y[i])`.
@@ -24,14 +25,12 @@ pub(super) fn zip<T: Element>(
     z: &mut [T],
     f: impl Fn(T::Acc, T::Acc) -> T::Acc + Sync,
 ) {
-    z.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .zip(y.par_chunks(CHUNK))
-        .for_each(|((z, x), y)| {
-            for ((z, x), y) in z.iter_mut().zip(x).zip(y) {
-                *z = T::from_acc(f(x.to_acc(), y.to_acc()));
-            }
-        });
+    let chunks = z.chunks_mut(CHUNK).zip(x.chunks(CHUNK));
+    each(chunks.zip(y.chunks(CHUNK)), |((z, x), y)| {
+        for ((z, x), y) in z.iter_mut().zip(x).zip(y) {
+            *z = T::from_acc(f(x.to_acc(), y.to_acc()));
+        }
+    });
 }
 
 /// Rounds through `f64`, which holds every element type exactly: one rounding.
@@ -102,7 +101,7 @@ fn rows<T: Element>(
     if block == 0 {
         return;
     }
-    y.par_chunks_mut(block).enumerate().for_each(|(b, y)| {
+    each_chunk(y, block, |b, y| {
         let mut row = vec![vec![T::Acc::zero(); lanes.len]; inputs.len()];
         for offset in 0..lanes.step {
             for (row, input) in row.iter_mut().zip(inputs) {
@@ -147,17 +146,15 @@ pub(crate) fn softmax_backward<T: Element>(lanes: Lanes, x: &[T], dy: &[T], dx: 
 
 pub(crate) fn dropout<T: Element>(p: f64, seed: u64, x: &[T], y: &mut [T]) {
     let scale = T::Acc::from_f64(1.0 / (1.0 - p));
-    y.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .enumerate()
-        .for_each(|(chunk, (y, x))| {
-            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                let keep = unit(mix(seed, (chunk * CHUNK + i) as u64)) >= p;
-                *y = if keep {
-                    T::from_acc(x.to_acc() * scale)
-                } else {
-                    T::default()
-                };
-            }
-        });
+    let chunks = y.chunks_mut(CHUNK).zip(x.chunks(CHUNK));
+    each(chunks.enumerate(), |(chunk, (y, x))| {
+        for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+            let keep = unit(mix(seed, (chunk * CHUNK + i) as u64)) >= p;
+            *y = if keep {
+                T::from_acc(x.to_acc() * scale)
+            } else {
+                T::default()
+            };
+        }
+    });
 }

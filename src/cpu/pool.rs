@@ -1,7 +1,6 @@
 //! Max and average pooling and their gradients.
 
-use rayon::prelude::*;
-
+use super::crew::each;
 use super::strides::{Strides, unravel};
 use crate::axis::Axis;
 use crate::element::{Accumulator, Element};
@@ -152,18 +151,17 @@ fn forward<T: Element>(
     let to = Strides::new(layout, p.channels(), output);
     let windows = windows(p, &from);
     let pixels: usize = output.iter().product();
-    y.par_chunks_mut(to.outer)
-        .zip(x.par_chunks(from.outer))
-        .for_each(|(y, x)| {
-            for pixel in 0..pixels {
-                let position = unravel(pixel, output);
-                let at = to.at(position);
-                for channel in 0..p.channels() {
-                    let window = window(&windows, position, channel * from.channel);
-                    y[at + channel * to.channel] = value(&window, x);
-                }
+    let images = y.chunks_mut(to.outer).zip(x.chunks(from.outer));
+    each(images, |(y, x)| {
+        for pixel in 0..pixels {
+            let position = unravel(pixel, output);
+            let at = to.at(position);
+            for channel in 0..p.channels() {
+                let window = window(&windows, position, channel * from.channel);
+                y[at + channel * to.channel] = value(&window, x);
             }
-        });
+        }
+    });
 }
 
 fn backward<T: Element>(
@@ -180,24 +178,22 @@ fn backward<T: Element>(
     let windows = windows(p, &from);
     let pixels: usize = output.iter().product();
     let image = x.len() / p.batch();
-    dx.par_chunks_mut(from.outer)
-        .zip(x.par_chunks(image))
-        .zip(dy.par_chunks(to.outer))
-        .for_each(|((dx, x), dy)| {
-            let mut sums = vec![T::Acc::default(); dx.len()];
-            for pixel in 0..pixels {
-                let position = unravel(pixel, output);
-                let at = to.at(position);
-                for channel in 0..p.channels() {
-                    let window = window(&windows, position, channel * from.channel);
-                    scatter(
-                        &window,
-                        x,
-                        dy[at + channel * to.channel].to_acc(),
-                        &mut sums,
-                    );
-                }
+    let images = dx.chunks_mut(from.outer).zip(x.chunks(image));
+    each(images.zip(dy.chunks(to.outer)), |((dx, x), dy)| {
+        let mut sums = vec![T::Acc::default(); dx.len()];
+        for pixel in 0..pixels {
+            let position = unravel(pixel, output);
+            let at = to.at(position);
+            for channel in 0..p.channels() {
+                let window = window(&windows, position, channel * from.channel);
+                scatter(
+                    &window,
+                    x,
+                    dy[at + channel * to.channel].to_acc(),
+                    &mut sums,
+                );
             }
-            T::narrow(&sums, dx);
-        });
+        }
+        T::narrow(&sums, dx);
+    });
 }

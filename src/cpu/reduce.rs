@@ -1,7 +1,6 @@
 //! Sums in a fixed order, so that the bits do not depend on the number of threads.
 
-use rayon::prelude::*;
-
+use super::crew::each;
 use crate::element::Element;
 use crate::shape::Layout;
 
@@ -10,12 +9,11 @@ const CHUNK: usize = 4096;
 
 /// `sum(f(0), f(1), .. f(len - 1))`: chunks in parallel, then the chunks in order.
 pub(crate) fn sum(len: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
-    (0..len.div_ceil(CHUNK))
-        .into_par_iter()
-        .map(|chunk| (chunk * CHUNK..len.min((chunk + 1) * CHUNK)).map(&f).sum())
-        .collect::<Vec<f64>>()
-        .into_iter()
-        .sum()
+    let mut sums = vec![0f64; len.div_ceil(CHUNK)];
+    each(sums.iter_mut().enumerate(), |(chunk, sum)| {
+        *sum = (chunk * CHUNK..len.min((chunk + 1) * CHUNK)).map(&f).sum();
+    });
+    sums.into_iter().sum()
 }
 
 /// Sums over batch and positions of a tensor of this channels-first shape, per channel.
@@ -29,7 +27,7 @@ pub(crate) fn channel_sums<T: Element>(shape: &[usize], layout: Layout, dy: &[T]
     let pixels: usize = shape[2..].iter().product();
     match layout {
         // (batch, channels, pixels): a channel's planes one after another
-        Layout::ChannelsFirst => sums.par_iter_mut().enumerate().for_each(|(c, out)| {
+        Layout::ChannelsFirst => each(sums.iter_mut().enumerate(), |(c, out)| {
             let mut total = T::Acc::default();
             for image in dy.chunks(channels * pixels) {
                 total += plane_sum(&image[c * pixels..(c + 1) * pixels]);
@@ -38,20 +36,17 @@ pub(crate) fn channel_sums<T: Element>(shape: &[usize], layout: Layout, dy: &[T]
         }),
         // (batch * pixels, channels): chunks of rows in parallel, then the chunks in order
         Layout::ChannelsLast => {
-            let partial: Vec<Vec<T::Acc>> = dy
-                .par_chunks(channels * CHUNK.div_ceil(channels).max(64))
-                .map(|rows| {
-                    let mut total = vec![T::Acc::default(); channels];
-                    for row in rows.chunks(channels) {
-                        for (t, v) in total.iter_mut().zip(row) {
-                            *t += v.to_acc();
-                        }
+            let chunks = dy.chunks(channels * CHUNK.div_ceil(channels).max(64));
+            let mut partial = vec![T::Acc::default(); chunks.len() * channels];
+            each(partial.chunks_mut(channels).zip(chunks), |(total, rows)| {
+                for row in rows.chunks(channels) {
+                    for (t, v) in total.iter_mut().zip(row) {
+                        *t += v.to_acc();
                     }
-                    total
-                })
-                .collect();
+                }
+            });
             for (c, out) in sums.iter_mut().enumerate() {
-                *out = T::from_acc(partial.iter().map(|p| p[c]).sum());
+                *out = T::from_acc(partial.iter().skip(c).step_by(channels).copied().sum());
             }
         }
     }

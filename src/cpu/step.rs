@@ -1,8 +1,8 @@
 //! Optimiser steps, on the master copy of a weight where there is one.
 
 use num_traits::{Float, One};
-use rayon::prelude::*;
 
+use super::crew::each;
 use super::pointwise::CHUNK;
 use crate::element::Element;
 use crate::ops::{AdamStep, SgdStep};
@@ -20,17 +20,15 @@ pub(crate) fn sgd_step<T: Element>(
     let rate = of(step.learning_rate);
     let momentum = of(step.momentum);
     let decay = of(step.weight_decay);
-    tasks(gradient, master, weight)
-        .into_par_iter()
-        .zip(velocity.par_chunks_mut(CHUNK))
-        .for_each(|(task, velocity)| {
-            task.update(|i, w, g| {
-                let g = g + decay * w;
-                let v = momentum * velocity[i] + g;
-                velocity[i] = v;
-                w - rate * if step.nesterov { g + momentum * v } else { v }
-            });
+    let tasks = tasks(gradient, master, weight);
+    each(tasks.zip(velocity.chunks_mut(CHUNK)), |(task, velocity)| {
+        task.update(|i, w, g| {
+            let g = g + decay * w;
+            let v = momentum * velocity[i] + g;
+            velocity[i] = v;
+            w - rate * if step.nesterov { g + momentum * v } else { v }
         });
+    });
 }
 
 /// Kingma and Ba (2015), with weight decay in the gradient, or apart from it as Loshchilov and
@@ -50,11 +48,10 @@ pub(crate) fn adam_step<T: Element>(
     let rate = of(step.learning_rate);
     let epsilon = of(step.epsilon);
     let decay = of(step.weight_decay);
-    tasks(gradient, master, weight)
-        .into_par_iter()
-        .zip(first.par_chunks_mut(CHUNK))
-        .zip(second.par_chunks_mut(CHUNK))
-        .for_each(|((task, first), second)| {
+    let tasks = tasks(gradient, master, weight).zip(first.chunks_mut(CHUNK));
+    each(
+        tasks.zip(second.chunks_mut(CHUNK)),
+        |((task, first), second)| {
             task.update(|i, w, g| {
                 let (w, g) = if step.decoupled {
                     (w - rate * decay * w, g)
@@ -66,7 +63,8 @@ pub(crate) fn adam_step<T: Element>(
                 (first[i], second[i]) = (m, v);
                 w - rate * (m / correction1) / ((v / correction2).sqrt() + epsilon)
             });
-        });
+        },
+    );
 }
 
 /// A stretch of one parameter.
@@ -99,15 +97,14 @@ fn tasks<'a, T: Element>(
     gradient: &'a [T],
     master: Option<&'a mut [T::Acc]>,
     weight: &'a mut [T],
-) -> Vec<Task<'a, T>> {
+) -> impl ExactSizeIterator<Item = Task<'a, T>> + Send {
     let mut master = master.map(|m| m.chunks_mut(CHUNK));
     weight
         .chunks_mut(CHUNK)
         .zip(gradient.chunks(CHUNK))
-        .map(|(weight, gradient)| Task {
+        .map(move |(weight, gradient)| Task {
             gradient,
             master: master.as_mut().and_then(Iterator::next),
             weight,
         })
-        .collect()
 }

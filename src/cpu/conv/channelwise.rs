@@ -8,12 +8,11 @@
 mod gradient;
 mod rows;
 
-use rayon::prelude::*;
-
 use super::gemm::Job;
 use super::scratch::{Buffer, product, take};
 use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
+use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
     ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, channel_row, prefetch,
 };
@@ -285,15 +284,13 @@ pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
     for (stencil, grid) in job.stencils.iter().zip(&plan.grids) {
         let each = channels.sources * stencil.taps.len() * channels.lanes;
         let to = &mut packed[grid.first_weight..][..channels.vectors() * each];
-        to.par_chunks_mut(each.max(1))
-            .with_min_len((1 << 12) / each.max(1) + 1)
-            .enumerate()
-            .for_each(|(vector, to)| pack(job, stencil, channels, vector, to));
+        each_chunk(to, each, |vector, to| {
+            pack(job, stencil, channels, vector, to);
+        });
     }
     let packed = &*packed;
     let count = plan.tasks.min(PIECES);
-    let pieces = (0..count).into_par_iter().with_max_len(1);
-    let done = pieces.try_for_each_init(Vec::new, |runs, piece| {
+    let done = try_each_with(0..count, Vec::new, |runs, piece| {
         let (from, to) = share(plan.tasks, count, piece);
         T::Acc::scratch().with_borrow_mut(|scratch| {
             (from..to).try_for_each(|task| {

@@ -6,14 +6,13 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::gemm::Job;
 use super::scratch::{Scratch, product};
-use super::split::{self, Sums};
+use super::split::{self, PIECES, Sums, share};
 use super::stencil::{Roles, Stencil};
 use super::wgrad;
 use super::window::{Window, widen_strided};
+use crate::cpu::crew::try_each;
 use crate::cpu::output::{Output, add_scalar, store, store_strided};
 use crate::cpu::simd::{Level, MicroKernel, correlate, fir_lanes, fir_positions};
 use crate::element::Element;
@@ -25,9 +24,6 @@ use crate::shape::Layout;
 const ROWS: usize = 8;
 /// As [`ROWS`], where the reduction runs over more than one channel.
 const ROWS_OF_MANY: usize = 3;
-
-/// Tasks can be tiny; rayon need not see more pieces than this.
-const PIECES: usize = 256;
 
 /// Which channels one lane (or all of them) works on.
 #[derive(Clone, Copy)]
@@ -213,10 +209,10 @@ pub(super) fn run<T: Element>(job: &Job<T>, windows: &[Window]) -> Result<()> {
         firsts.push(tasks);
         tasks += roles.batch * blocks * product(&window.boxes);
     }
-    (0..tasks)
-        .into_par_iter()
-        .with_min_len(tasks / PIECES + 1)
-        .try_for_each(|task| {
+    let pieces = tasks.min(PIECES);
+    try_each(0..pieces, |piece| {
+        let (from, to) = share(tasks, pieces, piece);
+        (from..to).try_for_each(|task| {
             let s = firsts.partition_point(|&first| first <= task) - 1;
             let index = task - firsts[s];
             let boxes = product(&windows[s].boxes);
@@ -232,6 +228,7 @@ pub(super) fn run<T: Element>(job: &Job<T>, windows: &[Window]) -> Result<()> {
                 filter(job, stencil, window, part, scratch)
             })
         })
+    })
 }
 
 /// One task: a box of a block of channels.

@@ -8,14 +8,13 @@ mod tile;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::gemm::Job;
 use super::lines::lines;
 use super::ring::Ring;
 use super::scratch::{product, take};
 use super::split::{PIECES, TASKS, share};
 use super::stencil::{Roles, Stencil};
+use crate::cpu::crew::{each_chunk, try_each};
 use crate::cpu::simd::{self, Geometry, HEIGHTS, Lines, MicroKernel, as_acc};
 use crate::element::Element;
 use crate::error::Result;
@@ -239,23 +238,20 @@ pub(super) fn run<T: Element, S: Element<Acc = T::Acc>>(
     pack_weights(job, blocks, packed);
     let packed = &*packed;
     let pieces = tasks.min(PIECES);
-    let done = (0..pieces)
-        .into_par_iter()
-        .with_max_len(1)
-        .try_for_each(|piece| {
-            let (from, to) = share(tasks, pieces, piece);
-            T::Acc::scratch().with_borrow_mut(|scratch| {
-                (from..to).try_for_each(|task| {
-                    let s = grids.partition_point(|grid| grid.first_task <= task) - 1;
-                    let (grid, stencil) = (&grids[s], &job.stencils[s]);
-                    let tile = grid.tile(roles, blocks, task - grid.first_task);
-                    let size = packed_len(roles, stencil, blocks);
-                    let first = grid.first_weight + (tile.group * blocks.count + tile.block) * size;
-                    let packed = &packed[first..][..size];
-                    tile::compute(job, stencil, grid, blocks, tile, packed, scratch)
-                })
+    let done = try_each(0..pieces, |piece| {
+        let (from, to) = share(tasks, pieces, piece);
+        T::Acc::scratch().with_borrow_mut(|scratch| {
+            (from..to).try_for_each(|task| {
+                let s = grids.partition_point(|grid| grid.first_task <= task) - 1;
+                let (grid, stencil) = (&grids[s], &job.stencils[s]);
+                let tile = grid.tile(roles, blocks, task - grid.first_task);
+                let size = packed_len(roles, stencil, blocks);
+                let first = grid.first_weight + (tile.group * blocks.count + tile.block) * size;
+                let packed = &packed[first..][..size];
+                tile::compute(job, stencil, grid, blocks, tile, packed, scratch)
             })
-        });
+        })
+    });
     T::Acc::packed().replace(kept);
     done
 }
@@ -271,13 +267,10 @@ pub(super) fn pack_weights<T: Element, S: Element<Acc = T::Acc>>(
         let size = packed_len(&job.roles, stencil, blocks);
         let (here, after) = rest.split_at_mut(size * job.roles.groups * blocks.count);
         rest = after;
-        here.par_chunks_mut(size.max(1))
-            .with_min_len((1 << 12) / size.max(1) + 1)
-            .enumerate()
-            .for_each(|(i, to)| {
-                let (group, block) = (i / blocks.count, i % blocks.count);
-                pack(job, stencil, blocks, (group, block), to);
-            });
+        each_chunk(here, size, |i, to| {
+            let (group, block) = (i / blocks.count, i % blocks.count);
+            pack(job, stencil, blocks, (group, block), to);
+        });
     }
 }
 

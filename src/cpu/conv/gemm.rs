@@ -23,8 +23,6 @@ mod turned;
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::channelwise;
 use super::depthwise;
 use super::direct;
@@ -35,6 +33,7 @@ use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Reduction};
 use super::widened;
+use crate::cpu::crew::try_each;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Level, MicroKernel};
 use crate::element::Element;
@@ -126,20 +125,17 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 packed
             }
         };
-        let done = (0..tasks)
-            .into_par_iter()
-            .with_max_len(1)
-            .try_for_each(|task| {
-                let s = grids.partition_point(|grid| grid.first <= task) - 1;
-                let (stencil, grid) = (&self.stencils[s], &grids[s]);
-                let tile = self.tile(stencil, grid, task - grid.first);
-                let each = grid.packed_len / roles.groups;
-                let packed = &packed[grid.packed + tile.group * each..][..each];
-                T::Acc::scratch().with_borrow_mut(|scratch| match self.layout {
-                    Layout::ChannelsFirst => self.tile_first(stencil, packed, &tile, scratch),
-                    Layout::ChannelsLast => self.tile_last(stencil, packed, &tile, scratch),
-                })
-            });
+        let done = try_each(0..tasks, |task| {
+            let s = grids.partition_point(|grid| grid.first <= task) - 1;
+            let (stencil, grid) = (&self.stencils[s], &grids[s]);
+            let tile = self.tile(stencil, grid, task - grid.first);
+            let each = grid.packed_len / roles.groups;
+            let packed = &packed[grid.packed + tile.group * each..][..each];
+            T::Acc::scratch().with_borrow_mut(|scratch| match self.layout {
+                Layout::ChannelsFirst => self.tile_first(stencil, packed, &tile, scratch),
+                Layout::ChannelsLast => self.tile_last(stencil, packed, &tile, scratch),
+            })
+        });
         T::Acc::packed().replace(lent);
         done
     }

@@ -3,12 +3,12 @@
 mod panels;
 
 use num_traits::Zero;
-use rayon::prelude::*;
 
 use super::gemm::Job;
 use super::scratch::product;
 use super::stencil::{Roles, Stencil};
 use super::tiling::Reduction;
+use crate::cpu::crew::each_chunk;
 use crate::cpu::simd::{self, Geometry, Level, ROW, Rows, as_acc};
 use crate::element::Element;
 use crate::shape::Layout;
@@ -50,8 +50,7 @@ pub(super) fn pack_weight<T: Element, S: Element<Acc = T::Acc>>(
     let channels = job.roles.target_channels;
     match job.layout {
         Layout::ChannelsFirst => {
-            let rows = packed.par_chunks_mut(ROW).with_min_len(8).enumerate();
-            rows.for_each(|(row, to)| {
+            each_chunk(packed, ROW, |row, to| {
                 let (rest, m) = (row / channels, row % channels);
                 let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
                 row_block(job, stencil, reduction, (group, block), m, to);

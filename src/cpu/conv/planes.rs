@@ -1,14 +1,13 @@
 //! fprop and dgrad of few channels a group with short rows, channels first: filters over [`Flat`]
 //! planes.
 
-use rayon::prelude::*;
-
 use super::direct::{Blocks, costs, pack_weights, packed_len};
 use super::flat::{Flat, Planes};
 use super::gemm::Job;
 use super::scratch::{Scratch, product, take};
 use super::split::{PIECES, share};
 use super::stencil::Stencil;
+use crate::cpu::crew::try_each;
 use crate::cpu::output::{add_scalar, store, store_strided};
 use crate::cpu::simd::{
     Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, direct_vectors, finish_rows, plane_filters,
@@ -92,8 +91,7 @@ pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
     pack_weights(job, plan.blocks, packed);
     let packed = &*packed;
     let pieces = tasks.min(PIECES);
-    let all = (0..pieces).into_par_iter().with_max_len(1);
-    let done = all.try_for_each(|piece| {
+    let done = try_each(0..pieces, |piece| {
         let (from, to) = share(tasks, pieces, piece);
         T::Acc::scratch().with_borrow_mut(|scratch| {
             (from..to).try_for_each(|task| {

@@ -6,7 +6,8 @@
 //! less; results are then rounded to a grid that is coarser than the error of the transforms, so
 //! that sums which are exact elsewhere (zeros, small integers) are exact here. A transform spreads a NaN over its block: operands that are not finite go the other way.
 
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustfft::num_complex::Complex;
 
 use super::gemm;
@@ -14,6 +15,7 @@ use super::scratch::product;
 use super::split::share;
 use super::stencil::{Roles, Stencil};
 use super::wgrad;
+use crate::cpu::crew::{each, each_with, try_each_with};
 use crate::cpu::output::{Output, add_scalar, store, store_strided};
 use crate::cpu::strides::unravel;
 use crate::element::{DType, Element};
@@ -77,8 +79,13 @@ impl Filter {
 }
 
 fn finite<T: Element>(values: &[T]) -> bool {
-    let chunks = values.par_chunks(1 << 14);
-    chunks.all(|chunk| chunk.iter().all(|v| v.to_f64().is_finite()))
+    let all = AtomicBool::new(true);
+    each(values.chunks(1 << 14), |chunk| {
+        if !chunk.iter().all(|v| v.to_f64().is_finite()) {
+            all.store(false, Ordering::Relaxed);
+        }
+    });
+    all.into_inner()
 }
 
 /// What takes a value to a multiple of a power of two, [`BITS`] bits below `bound`, when it is
@@ -190,8 +197,8 @@ fn stencil_blocks<T: Element>(
     let (c, m, bins) = (roles.source_channels, roles.target_channels, plan.bins());
     // (groups, target channels, source channels, bins), conjugated: a correlation
     let mut filters = zeros(product(&[roles.groups, c, m, bins]))?;
-    let each = filters.par_chunks_mut(bins).enumerate();
-    each.for_each_init(
+    each_with(
+        filters.chunks_mut(bins).enumerate(),
         || plan.work(),
         |work, (index, to)| {
             let (rest, channel) = (index / c, index % c);
@@ -217,8 +224,9 @@ fn stencil_blocks<T: Element>(
     };
     // no filter of one target channel weighs more
     let heaviest = size(job.weight).1;
-    let tasks = (0..product(&[roles.batch, roles.groups, rows, blocks])).into_par_iter();
-    tasks.with_max_len(1).try_for_each_init(
+    let tasks = product(&[roles.batch, roles.groups, rows, blocks]);
+    try_each_with(
+        0..tasks,
         || (plan.work(), Vec::new(), Vec::new(), Vec::new()),
         |(work, spectra, sum, row), task| {
             let (rest, block) = (task / blocks, task % blocks);
@@ -321,7 +329,7 @@ pub(super) fn run_wgrad<T: Element>(
         // (shares, out channels, in channels, bins)
         let size = c * m * bins;
         let mut sums = zeros(product(&[shares, size]))?;
-        sums.par_chunks_mut(size).enumerate().for_each(|(i, sums)| {
+        each(sums.chunks_mut(size).enumerate(), |(i, sums)| {
             let mut work = plan.work();
             let mut x = vec![Complex::default(); c * bins];
             let mut dy = vec![Complex::default(); bins];

@@ -1,8 +1,7 @@
 //! Sums over many images and positions, shared out and added in a fixed order.
 
-use rayon::prelude::*;
-
 use super::scratch::{Scratch, take};
+use crate::cpu::crew::{each, try_each};
 use crate::cpu::output::Output;
 use crate::cpu::simd::MicroKernel;
 use crate::element::Element;
@@ -60,8 +59,7 @@ pub(super) fn run<T: Element>(
     let splits = TASKS.div_ceil(tiles).min(chunks).max(1);
     if splits == 1 {
         let pieces = tiles.min(PIECES);
-        let all = (0..pieces).into_par_iter().with_max_len(1);
-        return all.try_for_each(|piece| {
+        return try_each(0..pieces, |piece| {
             let (from, to) = share(tiles, pieces, piece);
             T::Acc::scratch().with_borrow_mut(|scratch| {
                 // out of the scratch memory, for the rest of it to be lent out as well
@@ -87,8 +85,7 @@ pub(super) fn run<T: Element>(
     let mut kept = T::Acc::packed().take();
     // per tile (splits, sums)
     let parts = Output::new(take(&mut kept, all)?);
-    let tasks = (0..tiles * splits).into_par_iter().with_max_len(1);
-    let done = tasks.try_for_each(|task| {
+    let done = try_each(0..tiles * splits, |task| {
         let (tile, split) = (task / splits, task % splits);
         let size = sums.size(tile);
         // SAFETY: no other task has this split of this tile.
@@ -97,24 +94,20 @@ pub(super) fn run<T: Element>(
         let chunks = share(chunks, splits, split);
         T::Acc::scratch().with_borrow_mut(|scratch| sums.add(tile, chunks, here, scratch))
     });
-    let all = (0..tiles).into_par_iter().with_max_len(1);
     let done = done.and_then(|()| {
-        all.try_for_each(|tile| {
+        try_each(0..tiles, |tile| {
             const CHUNK: usize = 1 << 12;
             let size = sums.size(tile);
             // SAFETY: no other task has this tile.
             let here = unsafe { parts.part(ends[tile] - splits * size, splits * size) };
             let (first, rest) = here.split_at_mut(size);
-            first
-                .par_chunks_mut(CHUNK)
-                .enumerate()
-                .for_each(|(i, first)| {
-                    for part in rest.chunks_exact(size) {
-                        for (sum, &v) in first.iter_mut().zip(&part[i * CHUNK..]) {
-                            *sum += v;
-                        }
+            each(first.chunks_mut(CHUNK).enumerate(), |(i, first)| {
+                for part in rest.chunks_exact(size) {
+                    for (sum, &v) in first.iter_mut().zip(&part[i * CHUNK..]) {
+                        *sum += v;
                     }
-                });
+                }
+            });
             T::Acc::scratch()
                 .with_borrow_mut(|scratch| sums.store(tile, first, scratch, &target, write))
         })

@@ -4,13 +4,12 @@
 use std::any::TypeId;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::gemm;
 use super::scratch::{product, take};
 use super::split::PIECES;
 use super::stencil::Roles;
 use super::{channelwise, depthwise, direct, direct_wgrad, planes, planes_wgrad, wgrad};
+use crate::cpu::crew::{PART, each};
 use crate::cpu::output::{Output, store};
 use crate::cpu::simd::{self, Level, MicroKernel};
 use crate::element::Element;
@@ -19,9 +18,6 @@ use crate::ops::Write;
 
 /// Elements of the widened images of one operand, of which there are as many as fit.
 const WIDENED: usize = 1 << 20;
-
-/// Elements that a task converts, at least.
-const LEAST: usize = 1 << 12;
 
 /// Lots of images of so many elements.
 fn lots(batch: usize, image: usize) -> Option<impl Iterator<Item = Range<usize>>> {
@@ -47,15 +43,15 @@ fn parts<'a, A: Copy + Default>(
 }
 
 fn widen<T: Element>(level: Level, from: &[T], to: &mut [T::Acc]) {
-    let each = to.len().div_ceil(PIECES).max(LEAST);
-    let parts = from.par_chunks(each).zip(to.par_chunks_mut(each));
-    parts.for_each(|(from, to)| simd::widen(level, from, to));
+    let size = to.len().div_ceil(PIECES).max(PART);
+    let parts = from.chunks(size).zip(to.chunks_mut(size));
+    each(parts, |(from, to)| simd::widen(level, from, to));
 }
 
 fn narrow<T: Element>(level: Level, sums: &mut [T::Acc], to: &mut [T], write: Write) {
-    let each = sums.len().div_ceil(PIECES).max(LEAST);
-    let parts = sums.par_chunks_mut(each).zip(to.par_chunks_mut(each));
-    parts.for_each(|(sums, to)| store(level, sums, to, write));
+    let size = sums.len().div_ceil(PIECES).max(PART);
+    let parts = sums.chunks_mut(size).zip(to.chunks_mut(size));
+    each(parts, |(sums, to)| store(level, sums, to, write));
 }
 
 /// Computes fprop or dgrad if this is the way to do it.

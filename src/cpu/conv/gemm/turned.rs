@@ -1,13 +1,12 @@
 //! Products of copies of the source: channels first as if the channels came last, and pairs of
 //! channels. Some images are copied at a time; results are written in the target's layout tile by tile.
 
-use rayon::prelude::*;
-
 use super::super::pack::transpose;
 use super::super::pairs::turn_pairs;
 use super::super::scratch::{product, take};
 use super::super::stencil::{Roles, Stencil};
 use super::Job;
+use crate::cpu::crew::each_chunk;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Level, MicroKernel, as_pairs, join};
 use crate::cpu::strides::Strides;
@@ -123,15 +122,12 @@ impl<T: Element> Job<'_, T> {
             let batch = first..roles.batch.min(first + images);
             let turned = &mut turned[..batch.len() * image];
             let from = &self.source[first * roles.source.outer..];
-            from.par_chunks(roles.source.outer.max(1))
-                .zip(turned.par_chunks_mut(image.max(1)))
-                .for_each(|(image, to)| {
-                    let strips = to.par_chunks_mut((STRIP * channels).max(1));
-                    let strips = strips.with_min_len((1 << 13) / channels.max(1) / STRIP + 1);
-                    strips
-                        .enumerate()
-                        .for_each(|(strip, to)| self.turn(level, image, strip * STRIP, to));
+            let images = from.chunks(roles.source.outer.max(1));
+            for (image, to) in images.zip(turned.chunks_mut(image.max(1))) {
+                each_chunk(to, STRIP * channels, |strip, to| {
+                    self.turn(level, image, strip * STRIP, to);
                 });
+            }
             self.of_copy(level, batch, turned, strides).multiply()
         });
         T::Acc::turned().replace(lent);

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use num_traits::Zero;
-use rayon::prelude::*;
 
 use super::super::gemm::Job;
 use super::super::stencil::Stencil;
 use super::super::tiling::Reduction;
 use super::{order, transpose};
+use crate::cpu::crew::each;
 use crate::cpu::output::Output;
 use crate::cpu::simd::{self, MicroKernel, as_pairs, interleave, join_rows};
 use crate::element::Element;
@@ -61,8 +61,8 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
         if self.job.roles.weight_target == 1 && self.panels > 1 {
             return self.rows(&Output::new(packed));
         }
-        let all = packed.par_chunks_mut(self.size());
-        all.enumerate().for_each(|(index, to)| {
+        let all = packed.chunks_mut(self.size()).enumerate();
+        each(all, |(index, to)| {
             let (rest, panel) = (index / self.panels, index % self.panels);
             let (group, block) = (rest / self.reduction.blocks, rest % self.reduction.blocks);
             self.block((group, block), panel, to);
@@ -128,7 +128,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
         let Reduction { block, blocks, .. } = self.reduction;
         let pieces = block.div_ceil(SEGMENT);
         let tasks = roles.groups * blocks * pieces;
-        (0..tasks).into_par_iter().for_each(|task| {
+        each(0..tasks, |task| {
             let (index, piece) = (task / pieces, task % pieces);
             let place = (index / blocks, index % blocks);
             let (k0, count) = self.reduction.range(place.1);
@@ -178,7 +178,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
         let roles = &self.job.roles;
         let segments = roles.weight_channels.div_ceil(SEGMENT);
         let tasks = roles.groups * self.panels * segments;
-        (0..tasks).into_par_iter().for_each(|task| {
+        each(0..tasks, |task| {
             let (rest, segment) = (task / segments, task % segments);
             let (group, panel) = (rest / self.panels, rest % self.panels);
             let from = segment * SEGMENT;
