@@ -4,6 +4,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rayon::Scope;
 
+use crate::cpu::simd::Drain;
 use crate::error::{Error, Result};
 
 /// Does `work` for every item, on the threads of the rayon pool that the caller is in, or else of the
@@ -52,6 +53,7 @@ pub(crate) fn each_with<I, W>(
     };
     let member = || {
         let Some(mut item) = next() else { return };
+        let _written = Drain;
         let mut own = make();
         loop {
             work(&mut own, item);

@@ -75,7 +75,7 @@ pub(crate) use planes::{
     PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_runs,
 };
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
-pub(crate) use stored::{narrow, widen};
+pub(crate) use stored::{narrow, narrow_past, widen};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
 
@@ -94,13 +94,16 @@ pub(crate) fn prefetch<A>(memory: &[A]) {
     let _ = memory;
 }
 
-/// Waits for what was written with [`Vector::stream`].
-#[inline(always)]
-fn drain() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction.
-    unsafe {
-        std::arch::x86_64::_mm_sfence();
+/// When it goes, what its thread wrote with [`Vector::stream`] is there for others.
+pub(crate) struct Drain;
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 has the instruction.
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
     }
 }
 
@@ -119,8 +122,9 @@ pub unsafe trait Vector: Copy {
     unsafe fn splat(value: Self::Scalar) -> Self;
     unsafe fn load(from: *const Self::Scalar) -> Self;
     unsafe fn store(self, to: *mut Self::Scalar);
-    /// As [`Vector::store`] past the caches, to an address that is a multiple of the vector's size;
-    /// [`drain`] must follow before another thread may look.
+    /// As [`Vector::store`] past the caches, to an address that is a multiple of the vector's size; a
+    /// [`Drain`] must go before another thread may look, as one does at the end of every
+    /// [region](crate::cpu::crew).
     #[inline(always)]
     unsafe fn stream(self, to: *mut Self::Scalar) {
         // SAFETY: as this method.

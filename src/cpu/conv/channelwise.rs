@@ -355,6 +355,7 @@ fn tile<T: Element>(
     let bias = job.bias.map(|bias| &bias[first..]);
     let (begin, end) = (part * grid.rows, rows(stencil).min((part + 1) * grid.rows));
     let far = far::<T>(roles);
+    let stream = job.streams();
     let step = stencil.step[3] * roles.target.spatial[3];
     let at = |j| image * roles.target.outer + first + roles.target.at(stencil.target(j));
     let weights = &packed[grid.first_weight + first * channels.sources * taps..];
@@ -366,7 +367,7 @@ fn tile<T: Element>(
                 let j = unravel((row + 1) * stencil.count[3], stencil.count);
                 let source = (source, sources);
                 prefetch_source((roles, stencil, &grid.reaches), j, source, row_runs);
-                for pixel in 0..stencil.count[3] {
+                for pixel in (0..stencil.count[3]).filter(|_| !stream) {
                     // SAFETY: no other task has these channels of these rows.
                     prefetch(unsafe { output.part(at(j) + pixel * step, count) });
                 }
@@ -381,6 +382,7 @@ fn tile<T: Element>(
                 step,
                 bias,
                 write: job.write,
+                stream,
             };
             // SAFETY: no other task has these channels of these rows.
             unsafe { channel_row(job.level, row, weights, &target) };

@@ -28,14 +28,14 @@ use super::depthwise;
 use super::direct;
 use super::pack::pack_weight;
 use super::planes;
-use super::scratch::take;
+use super::scratch::{product, take};
 use super::spectral;
 use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Reduction};
 use super::widened;
 use crate::cpu::crew::try_each;
-use crate::cpu::output::Output;
-use crate::cpu::simd::{Level, MicroKernel};
+use crate::cpu::output::{Output, store};
+use crate::cpu::simd::{Level, MicroKernel, narrow_past};
 use crate::element::Element;
 use crate::error::Result;
 use crate::host::{Found, HostBuffer, Kept};
@@ -85,7 +85,26 @@ impl<T: Element> Job<'_, T> {
     }
 }
 
+/// Bytes of a result that will hardly stay in the caches.
+const STREAM: usize = if cfg!(test) { 1 << 14 } else { 8 << 20 };
+
 impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
+    /// Whether the result is written past the caches: its lines are not read before, then, only to be
+    /// overwritten.
+    pub fn streams(&self) -> bool {
+        let len = product(&[self.roles.batch, self.roles.target.outer]);
+        self.write == Write::Overwrite && len >= STREAM / size_of::<T>()
+    }
+
+    /// Rounds finished sums into a part of the target, or adds them to it and rounds once; they are
+    /// used up.
+    pub fn store(&self, sums: &mut [T::Acc], to: &mut [T]) {
+        match self.streams() {
+            true => narrow_past(self.level, sums, to),
+            false => store(self.level, sums, to, self.write),
+        }
+    }
+
     pub fn multiply(&self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;

@@ -8,7 +8,7 @@ use super::scratch::{Scratch, product, take};
 use super::split::{PIECES, share};
 use super::stencil::Stencil;
 use crate::cpu::crew::try_each;
-use crate::cpu::output::{add_scalar, store, store_strided};
+use crate::cpu::output::{add_scalar, store_strided};
 use crate::cpu::simd::{
     Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, direct_vectors, finish_rows, plane_filters,
 };
@@ -192,10 +192,19 @@ impl<T: Element> Part<'_, '_, T> {
         let to = |row| first + roles.target.at(stencil.target(self.planes.row(at, row)));
         let (width, whole) = (stencil.count[3], roles.target_size[3]);
         let dense = stencil.step == [1; 4] && width == whole && job.write == Write::Overwrite;
+        let pitch = flat.row(1).start;
+        if dense && job.streams() {
+            for row in 1..rows {
+                sums.copy_within(flat.row(row), row * width);
+            }
+            // SAFETY: boxes do not overlap, and no other task has this one.
+            let target = unsafe { job.target.part(to(0), rows * width) };
+            return job.store(&mut sums[..rows * width], target);
+        }
         if dense {
             // SAFETY: boxes do not overlap, and no other task has this one.
             let target = unsafe { job.target.part(to(0), rows * width) };
-            let from = (&*sums, flat.row(1).start);
+            let from = (&*sums, pitch);
             finish_rows(job.level, from, (rows, width), (target, width));
             return;
         }
@@ -203,12 +212,7 @@ impl<T: Element> Part<'_, '_, T> {
             let (to, sums) = (to(row), &mut sums[flat.row(row)]);
             match stencil.step[3] {
                 // SAFETY: as above.
-                1 => store(
-                    job.level,
-                    sums,
-                    unsafe { job.target.part(to, width) },
-                    job.write,
-                ),
+                1 => job.store(sums, unsafe { job.target.part(to, width) }),
                 // SAFETY: as above.
                 step => unsafe { store_strided(sums, &job.target, to, step, job.write) },
             }

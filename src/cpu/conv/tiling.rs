@@ -164,6 +164,8 @@ pub(super) struct Product<'a, A> {
     pub b: &'a [A],
     pub panel: usize,
     pub add: bool,
+    /// As in [`Factors`].
+    pub stream: bool,
 }
 
 impl<A: Accumulator> Product<'_, A> {
@@ -216,6 +218,7 @@ impl<A: Accumulator> Product<'_, A> {
                     c: &mut c[r0 * pitch + first * lanes..],
                     pitch,
                     add: self.add,
+                    stream: self.stream,
                 };
                 multiply(self.level, r1 - r0, (vectors - first).min(2), factors);
             }

@@ -142,9 +142,6 @@ impl<A: Copy, const M: usize, const STRIDED: bool> Op<A> for Sums<'_, A, M, STRI
                 }
             }
         }
-        if stream {
-            super::drain();
-        }
     }
 }
 

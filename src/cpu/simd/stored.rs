@@ -14,6 +14,12 @@ pub unsafe trait Stored<E>: Vector {
     /// The first `lanes` lanes, at most all of them, and zeros in the others.
     unsafe fn load_first(lanes: usize, from: *const E) -> Self;
     unsafe fn store_to(self, to: *mut E);
+    /// As [`Vector::stream`], to an address that is a multiple of a vector's elements' size.
+    #[inline(always)]
+    unsafe fn stream_to(self, to: *mut E) {
+        // SAFETY: as this method.
+        unsafe { self.store_to(to) }
+    }
 }
 
 // SAFETY: the methods of the vector itself.
@@ -34,6 +40,12 @@ unsafe impl<V: Vector> Stored<V::Scalar> for V {
     unsafe fn store_to(self, to: *mut V::Scalar) {
         // SAFETY: as this method.
         unsafe { self.store(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream_to(self, to: *mut V::Scalar) {
+        // SAFETY: as this method.
+        unsafe { self.stream(to) }
     }
 }
 
@@ -90,6 +102,35 @@ impl<T: Element> Op<T::Acc, T> for Narrow<'_, T> {
     }
 }
 
+/// As [`narrow`], past the caches.
+pub(crate) fn narrow_past<T: Element>(level: Level, from: &[T::Acc], to: &mut [T]) {
+    assert_eq!(from.len(), to.len());
+    <T::Acc as Dispatch<T>>::dispatch(level, NarrowPast { from, to });
+}
+
+struct NarrowPast<'a, T: Element> {
+    from: &'a [T::Acc],
+    to: &'a mut [T],
+}
+
+impl<T: Element> Op<T::Acc, T> for NarrowPast<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
+        let start = self.to.as_ptr().align_offset(V::LANES * size_of::<T>());
+        let start = start.min(self.to.len());
+        let end = self.to.len() - (self.to.len() - start) % V::LANES;
+        T::narrow(&self.from[..start], &mut self.to[..start]);
+        for at in (start..end).step_by(V::LANES) {
+            // SAFETY: the level is the caller's promise, and a vector's lanes are there in both;
+            // the first address is aligned, and each is that many elements after the last.
+            unsafe { V::load(self.from.as_ptr().add(at)).stream_to(self.to.as_mut_ptr().add(at)) };
+        }
+        T::narrow(&self.from[end..], &mut self.to[end..]);
+    }
+}
+
 /// Lane by lane.
 macro_rules! by_element {
     ($vector:ty: $($element:ident)*) => {
@@ -134,7 +175,7 @@ by_element!(super::neon::F32x4: bf16 f16);
 /// By instructions that take a whole vector: `$widen` from half a register, `$narrow` to it.
 #[cfg(target_arch = "x86_64")]
 macro_rules! whole {
-    ($vector:ty: $element:ident, $load:ident, $store:ident, $widen:path, $narrow:path) => {
+    ($vector:ty: $element:ident, $load:ident, $store:ident, $stream:ident, $widen:path, $narrow:path) => {
         // SAFETY: instructions of the vector's level; memory as the trait says.
         unsafe impl Stored<$element> for $vector {
             #[inline(always)]
@@ -160,6 +201,12 @@ macro_rules! whole {
             unsafe fn store_to(self, to: *mut $element) {
                 // SAFETY: level and memory by the trait's contract.
                 unsafe { $store(to.cast(), $narrow(self)) }
+            }
+
+            #[inline(always)]
+            unsafe fn stream_to(self, to: *mut $element) {
+                // SAFETY: as above, at a multiple of the instruction's size.
+                unsafe { $stream(to.cast(), $narrow(self)) }
             }
         }
     };
@@ -262,10 +309,10 @@ mod whole {
         unsafe { _mm256_cvtps_ph::<NEAREST>(sums.0) }
     }
 
-    whole!(F32x16: bf16, _mm256_loadu_si256, _mm256_storeu_si256, widen_bf16x16, narrow_bf16x16);
-    whole!(F32x16: f16, _mm256_loadu_si256, _mm256_storeu_si256, widen_f16x16, narrow_f16x16);
-    whole!(F32x8: bf16, _mm_loadu_si128, _mm_storeu_si128, widen_bf16x8, narrow_bf16x8);
-    whole!(F32x8: f16, _mm_loadu_si128, _mm_storeu_si128, widen_f16x8, narrow_f16x8);
+    whole!(F32x16: bf16, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256, widen_bf16x16, narrow_bf16x16);
+    whole!(F32x16: f16, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256, widen_f16x16, narrow_f16x16);
+    whole!(F32x8: bf16, _mm_loadu_si128, _mm_storeu_si128, _mm_stream_si128, widen_bf16x8, narrow_bf16x8);
+    whole!(F32x8: f16, _mm_loadu_si128, _mm_storeu_si128, _mm_stream_si128, widen_f16x8, narrow_f16x8);
 }
 
 #[cfg(test)]

@@ -140,6 +140,8 @@ pub(crate) struct Factors<'a, A> {
     pub pitch: usize,
     /// Whether `c` is read before it is written.
     pub add: bool,
+    /// Whether `c` is written past the caches, if it is aligned to vectors.
+    pub stream: bool,
 }
 
 /// `c (rows, width) += a (rows, depth) * b (depth, width)` with 1 or 2 vectors a row and at most
@@ -173,6 +175,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
             c,
             pitch,
             add,
+            stream,
         } = self.0;
         let width = N * V::LANES;
         assert!(first + R <= places.rows && zeros.len() >= DEPTH);
@@ -180,6 +183,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
         assert!(b.len() >= places.depth * width);
         assert!(pitch >= width && c.len() >= (R - 1) * pitch + width);
         let (mut b, c) = (b.as_ptr(), c.as_mut_ptr());
+        let stream = stream && pitch.is_multiple_of(V::LANES) && c.cast::<V>().is_aligned();
         // SAFETY: the level is the caller's promise. Offsets into `b` stay below depth * width,
         // into `c` below (R - 1) * pitch + width, which were just checked; rows are checked as
         // they begin.
@@ -217,7 +221,11 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
             }
             for i in 0..R {
                 for j in 0..N {
-                    sums[i][j].store(c.add(i * pitch + j * V::LANES));
+                    let to = c.add(i * pitch + j * V::LANES);
+                    match stream {
+                        true => sums[i][j].stream(to),
+                        false => sums[i][j].store(to),
+                    }
                 }
             }
         }

@@ -7,14 +7,11 @@ use super::super::ring::segments;
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::{Blocks, Grid, Tile, chunk};
-use crate::cpu::output::{Output, add_scalar, store, store_strided};
+use crate::cpu::output::{Output, add_scalar, store_strided};
 use crate::cpu::simd::{self, Direct, HEIGHTS, Lines, as_acc};
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
-
-/// Bytes of a result that will not stay in the caches anyway.
-const STREAM: usize = if cfg!(test) { 1 << 14 } else { 16 << 20 };
 
 pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
     job: &Job<T, S>,
@@ -84,7 +81,7 @@ pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
             rows.start = here.end;
             let at = tile.image * roles.target.outer + first * roles.target.channel;
             let at = (at + here.start * width, roles.target.channel);
-            let stream = roles.batch * roles.target.outer * size_of::<T>() >= STREAM;
+            let stream = job.streams();
             // SAFETY: tiles do not overlap, and no other task has this one.
             unsafe { part.compute(here, target, at, stream) };
         }
@@ -101,12 +98,7 @@ pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
         if dense {
             let at = target + rows.start * width;
             // SAFETY: tiles do not overlap, and no other task has this one.
-            store(
-                job.level,
-                sums,
-                unsafe { job.target.part(at, sums.len()) },
-                job.write,
-            );
+            job.store(sums, unsafe { job.target.part(at, sums.len()) });
             continue;
         }
         for row in rows.clone() {
@@ -117,12 +109,7 @@ pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
             let at = target + roles.target.at(stencil.target(j));
             if stencil.step[3] == 1 {
                 // SAFETY: as above.
-                store(
-                    job.level,
-                    here,
-                    unsafe { job.target.part(at, width) },
-                    job.write,
-                );
+                job.store(here, unsafe { job.target.part(at, width) });
             } else {
                 // SAFETY: as above.
                 unsafe { store_strided(here, &job.target, at, stencil.step[3], job.write) };

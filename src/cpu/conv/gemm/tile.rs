@@ -8,7 +8,7 @@ use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::super::tiling::{Grid, Product};
 use super::Job;
-use crate::cpu::output::{add_scalar, store, store_strided};
+use crate::cpu::output::{add_scalar, store_strided};
 use crate::cpu::simd::{DEPTH, MicroKernel, Place, ROW, Rows, as_acc, gather};
 use crate::element::Element;
 use crate::error::Result;
@@ -132,6 +132,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 b,
                 panel: 2 * lanes * depth,
                 add: block > 0,
+                stream: false,
             };
             product.run(c, height, vectors, &mut scratch.tiles)?;
         }
@@ -154,7 +155,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             if dense {
                 // SAFETY: tiles do not overlap, and no other task has this one.
                 let to = unsafe { self.target.part(at + p0, p1 - p0) };
-                store(self.level, sums, to, self.write);
+                self.store(sums, to);
                 continue;
             }
             for (j, len) in stencil.rows(p0, p1) {
@@ -163,12 +164,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 let at = at + self.roles.target.at(stencil.target(j));
                 if stencil.step[3] == 1 {
                     // SAFETY: as above.
-                    store(
-                        self.level,
-                        row,
-                        unsafe { self.target.part(at, len) },
-                        self.write,
-                    );
+                    self.store(row, unsafe { self.target.part(at, len) });
                 } else {
                     // SAFETY: as above.
                     unsafe { store_strided(row, &self.target, at, stencil.step[3], self.write) };
@@ -191,12 +187,13 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let width = length.next_multiple_of(lanes);
         if let Some(target) = self.whole_pixels(stencil, tile, lanes) {
             let add = self.write == Write::Accumulate;
-            return self.products_last(stencil, packed, tile, (target, add), scratch);
+            let target = (target, add, self.streams());
+            return self.products_last(stencil, packed, tile, target, scratch);
         }
         // out of the scratch memory, for the rest of it to be lent out as well
         let mut kept = std::mem::take(&mut scratch.c);
         let c = kept.take(height * width)?;
-        self.products_last(stencil, packed, tile, (&mut *c, false), scratch)?;
+        self.products_last(stencil, packed, tile, (&mut *c, false, false), scratch)?;
         if self.roles.target.channel > 1 {
             let planes = scratch.b.take(length * height)?;
             transpose(self.level, c, width, (height, length), planes, height);
@@ -219,12 +216,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                     }
                 }
                 // SAFETY: tiles do not overlap, and no other task has this one.
-                store(
-                    self.level,
-                    sums,
-                    unsafe { self.target.part(at + i * step, length) },
-                    self.write,
-                );
+                let to = unsafe { self.target.part(at + i * step, length) };
+                self.store(sums, to);
             }
         }
         scratch.c = kept;
@@ -256,7 +249,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         stencil: &Stencil,
         packed: &[T::Acc],
         tile: &Tile,
-        (c, add): (&mut [T::Acc], bool),
+        (c, add, stream): (&mut [T::Acc], bool, bool),
         scratch: &mut Scratch<T::Acc>,
     ) -> Result<()> {
         let lanes = T::Acc::geometry(self.level).lanes;
@@ -315,6 +308,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 b,
                 panel,
                 add: add || block > 0,
+                stream,
             };
             product.run(c, height, vectors, tiles)?;
         }

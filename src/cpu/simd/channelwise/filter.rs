@@ -19,6 +19,8 @@ pub(crate) struct ChannelTarget<'a, A> {
     /// A number for every channel.
     pub bias: Option<&'a [A]>,
     pub write: Write,
+    /// Whether to write past the caches, where vectors are aligned.
+    pub stream: bool,
 }
 
 /// `target[j][c] = bias[c] + sum over channels k of c's group and taps of
@@ -103,7 +105,7 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
                     if WHOLE || $j < block.count {
                         let at = at + (block.first + $j) * step + lane;
                         let to = self.target.output.part(at, lanes);
-                        put(sums[$j], to, self.target.write);
+                        put(sums[$j], to, self.target.write, self.target.stream);
                     }
                 )*};
             }
@@ -162,9 +164,14 @@ unsafe fn put<T: Element, V: Vector<Scalar = T::Acc> + Stored<T>>(
     sums: V,
     to: &mut [T],
     write: Write,
+    stream: bool,
 ) {
     // SAFETY: by this function's contract; a vector has that many lanes.
     unsafe {
+        let aligned = to.as_ptr().addr().is_multiple_of(V::LANES * size_of::<T>());
+        if stream && aligned && to.len() == V::LANES {
+            return sums.stream_to(to.as_mut_ptr());
+        }
         if to.len() == V::LANES && write == Write::Overwrite {
             return sums.store_to(to.as_mut_ptr());
         }
