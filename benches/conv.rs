@@ -7,21 +7,21 @@
 //!
 //! `--serve` answers requests instead, for `benches/peers/compare.py`: see [`serve`].
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::io::{BufRead, Write as _};
-use std::sync::{Arc, RwLock};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use half::{bf16, f16};
 use ndconv::{DType, Element, Layout, Pass, Write, ops};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::{Value, json};
 
 #[path = "layers/list.rs"]
 mod list;
 
-use list::{LAYERS, dtype, problem, size, tensor};
+use list::{LAYERS, dtype, problem, tensor};
 
 fn layer<T: Element, const N: usize>(criterion: &mut Criterion, name: &str, layer: &Value) {
     let p = problem::<N>(layer);
@@ -58,28 +58,28 @@ fn layers<T: Element>(criterion: &mut Criterion) {
 
 /// A pass of a layer in one layout, results allocated by every call.
 struct Call {
-    run: Box<dyn Fn() + Sync>,
+    run: Box<dyn Fn()>,
     /// Writes the weights, as the optimiser of a training step does; what the engine keeps of them
     /// from one call to the next is gone then.
-    step: Box<dyn Fn() + Sync>,
+    step: Box<dyn Fn()>,
 }
 
 fn call<T: Element, const N: usize>(layer: &Value, pass: &str, layout: Layout) -> Call {
     let p = problem::<N>(layer);
     let [x, w, y] = [p.x_shape(), p.w_shape(), p.y_shape()].map(|s| tensor::<T>(&s, layout));
     let weights = w.to_vec().expect("on the CPU");
-    let w = Arc::new(RwLock::new(w));
+    let w = Rc::new(RefCell::new(w));
     let written = w.clone();
     // what a transposed layer calls its forward pass is the input gradient of the convolution
     let transposed = layer["transposed"] == true;
-    let run: Box<dyn Fn() + Sync> = match (pass, transposed) {
+    let run: Box<dyn Fn()> = match (pass, transposed) {
         ("wgrad", _) => Box::new(move || drop(black_box(ops::wgrad(&p, &x, &y, layout)))),
         ("fprop", false) | ("dgrad", true) => {
-            Box::new(move || drop(black_box(ops::fprop(&p, &x, &w.read().unwrap(), None))))
+            Box::new(move || drop(black_box(ops::fprop(&p, &x, &w.borrow(), None))))
         }
-        _ => Box::new(move || drop(black_box(ops::dgrad(&p, &y, &w.read().unwrap(), None)))),
+        _ => Box::new(move || drop(black_box(ops::dgrad(&p, &y, &w.borrow(), None)))),
     };
-    let step = Box::new(move || written.write().unwrap().overwrite(&weights).unwrap());
+    let step = Box::new(move || written.borrow_mut().overwrite(&weights).unwrap());
     Call { run, step }
 }
 
@@ -93,17 +93,9 @@ fn any_call<T: Element>(layer: &Value, pass: &str, layout: Layout) -> Call {
 }
 
 /// Answers requests from standard input, a JSON object a line: `{"layer": {..}}` sets the layer,
-/// `{"pass", "layout", "threads", "dtype", "budget", "kept"}` times it and gives the median `seconds` of a call:
-/// with weights that stay as they are if `kept`, else written between calls. The caller is one of the
-/// `threads`, as it is in the peers.
+/// `{"pass", "layout", "dtype", "budget", "kept"}` times it and gives the median `seconds` of a call:
+/// with weights that stay as they are if `kept`, else written between calls.
 fn serve() -> std::io::Result<()> {
-    let pool = |n| {
-        ThreadPoolBuilder::new()
-            .num_threads(n)
-            .build()
-            .expect("threads")
-    };
-    let mut pools: Vec<(usize, ThreadPool)> = Vec::new();
     let mut layer = Value::Null;
     let mut prepared = Vec::new();
     for line in std::io::stdin().lock().lines() {
@@ -130,22 +122,14 @@ fn serve() -> std::io::Result<()> {
                 .iter()
                 .find(|(of, _)| *of == key)
                 .expect("just made");
-            let threads = size(&request, "threads");
-            if !pools.iter().any(|(n, _)| *n == threads) {
-                pools.push((threads, pool(threads)));
-            }
             let budget = request["budget"].as_f64().unwrap_or(0.1);
-            let (_, pool) = pools
-                .iter()
-                .find(|(n, _)| *n == threads)
-                .expect("just made");
             let kept = request["kept"] == true;
             let step = || {
                 if !kept {
                     (call.step)()
                 }
             };
-            let (seconds, repeats) = pool.install(|| median(&call.run, &step, budget));
+            let (seconds, repeats) = median(&call.run, &step, budget);
             json!({"seconds": seconds, "repeats": repeats})
         };
         println!("{answer}");

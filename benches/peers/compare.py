@@ -65,11 +65,11 @@ def entries(peers, passes, threads):
 
 
 def measure(layer, workers, options):
-    for worker in workers.values():
+    for worker in set(workers.values()):
         worker.ask({"layer": layer})
     timed, refused = {}, set()
     for _ in range(options.rounds):
-        for entry in entries(workers, options.passes, options.threads):
+        for entry in entries(options.peers, options.passes, options.threads):
             which, threads, peer, layout = entry
             if entry in refused:
                 continue
@@ -77,7 +77,7 @@ def measure(layer, workers, options):
             request["kept"] = peer == "kept"
             request["dtype"] = "f32" if peer == "f32" else options.dtype
             time.sleep(options.pause)
-            answer = workers[peer].ask(request)
+            answer = workers[peer, threads].ask(request)
             if "seconds" in answer:
                 timed.setdefault(entry, []).append(answer["seconds"])
             else:
@@ -206,20 +206,24 @@ def main():
         saved = json.loads(options.json.read_text())["results"]
     if not options.report:
         begin = time.monotonic()
-        peers = ["ndconv"] + [p for p in options.peers.split(",") if p]
-        workers = {
-            peer: Worker(peer, [options.bench, "--serve"], {})
-            if peer in OWN
-            else Worker(peer, [sys.executable, str(HERE / "workers.py"), peer], REUSE)
-            for peer in peers
-        }
+        options.peers = ["ndconv"] + [p for p in options.peers.split(",") if p]
+        workers = {}
+        for peer in options.peers:
+            if peer in OWN:
+                # called from outside of rayon's pool, which has as many threads as the process is told
+                for threads in options.threads:
+                    told = {"RAYON_NUM_THREADS": str(threads)}
+                    workers[peer, threads] = Worker(peer, [options.bench, "--serve"], told)
+            else:
+                worker = Worker(peer, [sys.executable, str(HERE / "workers.py"), peer], REUSE)
+                workers |= {(peer, threads): worker for threads in options.threads}
         for layer in layers:
             if layer["name"] in saved or time.monotonic() - begin > options.until:
                 continue
             print(f"{layer['name']} ..", file=sys.stderr, flush=True)
             saved[layer["name"]] = measure(layer, workers, options)
             if options.json:
-                write(options.json, saved, peers)
+                write(options.json, saved, options.peers)
     report(layers, saved, options)
 
 

@@ -1,17 +1,18 @@
 //! Work shared out to threads.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+mod gate;
 
-use rayon::Scope;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::cpu::simd::Drain;
 use crate::error::{Error, Result};
 
 /// Does `work` for every item, on the threads of the rayon pool that the caller is in, or else of the
-/// global one; items are begun in order. The caller is one of the threads even outside of a pool,
-/// and begins at once: those of a pool fall asleep soon after their last work, and waking one takes
-/// as long as a tenth of a small layer. A caller that waited for two, as one of
-/// `ParallelIterator::for_each` does, would wait for the second to be woken by the first.
+/// global one; items are begun in order.
+///
+/// The caller is one of the threads even outside of a pool, and begins at once; it does not wait for
+/// those that come when nothing is left. To wake a thread takes as long as a tenth of a small layer,
+/// and much longer on a busy machine.
 pub(crate) fn each<I>(items: I, work: impl Fn(I::Item) + Sync)
 where
     I: ExactSizeIterator + Send,
@@ -61,20 +62,10 @@ pub(crate) fn each_with<I, W>(
             item = after;
         }
     };
-    if others == 0 {
-        return member();
+    match others {
+        0 => member(),
+        _ => gate::region(others, &member),
     }
-    rayon::in_place_scope(|scope| call(scope, others, &member));
-}
-
-/// Has `others` do `work`, and does it here. Each who is called calls half of those who are left.
-fn call<'a>(scope: &Scope<'a>, mut others: usize, work: &'a (impl Fn() + Sync)) {
-    while others > 0 {
-        let theirs = (others - 1) / 2;
-        scope.spawn(move |scope| call(scope, theirs, work));
-        others -= theirs + 1;
-    }
-    work();
 }
 
 /// As [`each`], for work that can fail: one of the errors, after which no more items are begun.
