@@ -35,7 +35,7 @@ use super::tiling::{Grid, Reduction};
 use super::widened;
 use crate::cpu::crew::try_each;
 use crate::cpu::output::{Output, store};
-use crate::cpu::simd::{Level, MicroKernel, narrow_past};
+use crate::cpu::simd::{Level, MicroKernel, Pixels, narrow_past, narrow_pixels};
 use crate::element::Element;
 use crate::error::Result;
 use crate::host::{Found, HostBuffer, Kept};
@@ -103,6 +103,40 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             true => narrow_past(self.level, sums, to),
             false => store(self.level, sums, to, self.write),
         }
+    }
+
+    /// As [`Job::store`] of pixels of `length` channels, `width` apart in the sums and `step` in the
+    /// target, from `at` on.
+    ///
+    /// # Safety
+    /// As [`Output::part`], for each of the pixels.
+    pub unsafe fn store_pixels(
+        &self,
+        sums: &mut [T::Acc],
+        width: usize,
+        length: usize,
+        (at, step): (usize, usize),
+    ) {
+        let Some(count) = sums.len().checked_div(width).filter(|&count| count > 0) else {
+            return;
+        };
+        if self.write == Write::Accumulate {
+            for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+                // SAFETY: by this function's contract.
+                let to = unsafe { self.target.part(at + i * step, length) };
+                store(self.level, &mut sums[..length], to, self.write);
+            }
+            return;
+        }
+        let to = self.target.start(at, (count - 1) * step + length);
+        let pixels = Pixels {
+            from: (sums, width),
+            to: (to, step),
+            length,
+            stream: self.streams(),
+        };
+        // SAFETY: inside of the target, just checked; exclusive by this function's contract.
+        unsafe { narrow_pixels(self.level, pixels) };
     }
 
     pub fn multiply(&self) -> Result<()> {

@@ -131,6 +131,59 @@ impl<T: Element> Op<T::Acc, T> for NarrowPast<'_, T> {
     }
 }
 
+/// Pixels of `length` channels that are rounded, the second number of elements apart.
+pub(crate) struct Pixels<'a, T: Element> {
+    pub from: (&'a [T::Acc], usize),
+    pub to: (*mut T, usize),
+    pub length: usize,
+    /// Whether they are written past the caches, if they are aligned.
+    pub stream: bool,
+}
+
+/// As [`narrow`] of every pixel of `from`.
+///
+/// # Safety
+/// The target must be valid at the channels of as many pixels, and the caller's own.
+pub(crate) unsafe fn narrow_pixels<T: Element>(level: Level, pixels: Pixels<T>) {
+    assert!(pixels.length <= pixels.from.1);
+    <T::Acc as Dispatch<T>>::dispatch(level, pixels);
+}
+
+impl<T: Element> Op<T::Acc, T> for Pixels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
+        let Pixels {
+            from: (from, pitch),
+            to: (to, step),
+            length,
+            stream,
+        } = self;
+        let aligned = to.addr().is_multiple_of(V::LANES * size_of::<T>());
+        let stream = stream && aligned && step.is_multiple_of(V::LANES);
+        let whole = length - length % V::LANES;
+        for (i, from) in from.chunks_exact(pitch).enumerate() {
+            // SAFETY: the level is the caller's promise, and so is the target; `pitch` is at least
+            // `length`.
+            unsafe {
+                let to = to.add(i * step);
+                for at in (0..whole).step_by(V::LANES) {
+                    let vector = V::load(from.as_ptr().add(at));
+                    match stream {
+                        true => vector.stream_to(to.add(at)),
+                        false => vector.store_to(to.add(at)),
+                    }
+                }
+                if whole < length {
+                    let rest = std::slice::from_raw_parts_mut(to.add(whole), length - whole);
+                    T::narrow(&from[whole..length], rest);
+                }
+            }
+        }
+    }
+}
+
 /// Lane by lane.
 macro_rules! by_element {
     ($vector:ty: $($element:ident)*) => {

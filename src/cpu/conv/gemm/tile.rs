@@ -15,8 +15,8 @@ use crate::error::Result;
 use crate::ops::Write;
 use crate::shape::Layout;
 
-/// Steps of the reduction that are next to each other in the source, for which it is worth
-/// beginning new rows.
+/// Steps of the reduction that are next to each other in the source, up to which it is not worth
+/// beginning new rows; one less of pairs.
 const SHORT: usize = 16;
 
 /// Bytes from one set of lines of the L1 cache to the same one.
@@ -201,24 +201,24 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             scratch.c = kept;
             return Ok(());
         }
-        let mut sums = c.chunks_exact_mut(width);
+        let mut sums = &mut *c;
         let rows = |image| stencil.rows(p0, p1).map(move |row| (image, row));
         for (image, (j, len)) in (0..tile.images.len()).flat_map(rows) {
             let first = self.target(tile) + image * self.roles.target.outer;
             let at = first + self.roles.target.at(stencil.target(j));
             let step = stencil.step[3] * self.roles.target.spatial[3];
-            for (i, sums) in sums.by_ref().take(len).enumerate() {
-                let sums = &mut sums[..length];
-                if let Some(bias) = self.bias {
-                    let first = tile.group * self.roles.target_channels + m0;
-                    for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
+            let (here, after) = sums.split_at_mut(len * width);
+            sums = after;
+            if let Some(bias) = self.bias {
+                let first = tile.group * self.roles.target_channels + m0;
+                for pixel in here.chunks_exact_mut(width) {
+                    for (sum, bias) in pixel.iter_mut().zip(&bias[first..][..length]) {
                         *sum += bias.to_acc();
                     }
                 }
-                // SAFETY: tiles do not overlap, and no other task has this one.
-                let to = unsafe { self.target.part(at + i * step, length) };
-                self.store(sums, to);
             }
+            // SAFETY: tiles do not overlap, and no other task has this one.
+            unsafe { self.store_pixels(here, width, length, (at, step)) };
         }
         scratch.c = kept;
         Ok(())
@@ -262,7 +262,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         // Rows of pixels are used where they lie, unless they would be broken often or share sets
         // of the L1 cache.
         let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
-        let short = self.roles.source_channels < SHORT;
+        let short = self.roles.source_channels <= SHORT - usize::from(self.level.pairs());
         let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
         let joined = short && self.roles.groups == 1;
         let Scratch {
