@@ -6,7 +6,7 @@ use super::super::pairs::turn_pairs;
 use super::super::scratch::{product, take};
 use super::super::stencil::{Roles, Stencil};
 use super::Job;
-use crate::cpu::crew::each_chunk;
+use crate::cpu::crew::{each, each_chunk};
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Level, MicroKernel, as_pairs, join};
 use crate::cpu::strides::Strides;
@@ -123,11 +123,12 @@ impl<T: Element> Job<'_, T> {
             let turned = &mut turned[..batch.len() * image];
             let from = &self.source[first * roles.source.outer..];
             let images = from.chunks(roles.source.outer.max(1));
-            for (image, to) in images.zip(turned.chunks_mut(image.max(1))) {
+            let images = images.zip(turned.chunks_mut(image.max(1)));
+            each(images, |(image, to)| {
                 each_chunk(to, STRIP * channels, |strip, to| {
                     self.turn(level, image, strip * STRIP, to);
                 });
-            }
+            });
             self.of_copy(level, batch, turned, strides).multiply()
         });
         T::Acc::turned().replace(lent);
