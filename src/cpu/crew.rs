@@ -98,9 +98,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Barrier, Mutex};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier, Mutex, mpsc};
     use std::thread;
+    use std::time::Duration;
 
     use rayon::ThreadPoolBuilder;
 
@@ -198,6 +199,39 @@ mod tests {
             try_each_with(0..100, make, |_, _| Ok(())).unwrap();
             assert!((1..=rayon::current_num_threads()).contains(&made.into_inner()));
         });
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_reaches_the_caller() {
+        let pool = ThreadPoolBuilder::new().num_threads(2).build();
+        let caught = pool.expect("threads").install(|| {
+            let (caller, together) = (thread::current().id(), Barrier::new(2));
+            std::panic::catch_unwind(|| {
+                each(0..2, |_| {
+                    together.wait();
+                    assert_eq!(thread::current().id(), caller, "a helper");
+                });
+            })
+        });
+        let message = caught.unwrap_err();
+        let message = message.downcast_ref::<String>().expect("of assert_eq");
+        assert!(message.contains("a helper"), "{message}");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_does_not_come() {
+        let pool = ThreadPoolBuilder::new().num_threads(2).build();
+        let pool = pool.expect("threads");
+        let (done, until) = mpsc::channel();
+        let busy = Arc::new(AtomicBool::new(true));
+        let flag = busy.clone();
+        pool.spawn(move || {
+            let _ = until.recv_timeout(Duration::from_secs(60));
+            flag.store(false, Ordering::Relaxed);
+        });
+        pool.install(|| each(0..100, |_| {}));
+        assert!(busy.load(Ordering::Relaxed));
+        done.send(()).expect("still busy");
     }
 
     #[test]

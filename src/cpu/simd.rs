@@ -44,6 +44,7 @@ mod pairs;
 mod planes;
 mod portable;
 mod ring;
+mod rounding;
 mod stored;
 mod tile;
 mod transpose;
@@ -75,7 +76,7 @@ pub(crate) use planes::{
     PlaneFilters, PlaneGradient, Step, plane_filters, plane_gradient, plane_height, plane_runs,
 };
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
-pub(crate) use stored::{Pixels, narrow, narrow_past, narrow_pixels, widen};
+pub(crate) use rounding::{Pixels, narrow, narrow_past, narrow_pixels, widen};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
 

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{Dispatch, Level, Op, Vector, as_acc};
+use super::Vector;
 use crate::element::Element;
 
 /// A vector that comes from elements `E`, exactly, and is rounded into them.
@@ -46,141 +46,6 @@ unsafe impl<V: Vector> Stored<V::Scalar> for V {
     unsafe fn stream_to(self, to: *mut V::Scalar) {
         // SAFETY: as this method.
         unsafe { self.stream(to) }
-    }
-}
-
-/// As [`Element::widen`], with the instructions of a level.
-pub(crate) fn widen<T: Element>(level: Level, from: &[T], to: &mut [T::Acc]) {
-    assert_eq!(from.len(), to.len());
-    <T::Acc as Dispatch<T>>::dispatch(level, Widen { from, to });
-}
-
-struct Widen<'a, T: Element> {
-    from: &'a [T],
-    to: &'a mut [T::Acc],
-}
-
-impl<T: Element> Op<T::Acc, T> for Widen<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
-        let whole = self.from.len() - self.from.len() % V::LANES;
-        for at in (0..whole).step_by(V::LANES) {
-            // SAFETY: the level is the caller's promise, and a vector's lanes are there in both.
-            unsafe { V::load_from(self.from.as_ptr().add(at)).store(self.to.as_mut_ptr().add(at)) };
-        }
-        T::widen(&self.from[whole..], &mut self.to[whole..]);
-    }
-}
-
-/// As [`Element::narrow`], with the instructions of a level.
-pub(crate) fn narrow<T: Element>(level: Level, from: &[T::Acc], to: &mut [T]) {
-    assert_eq!(from.len(), to.len());
-    if as_acc::<T>(&[]).is_some() {
-        return T::narrow(from, to);
-    }
-    <T::Acc as Dispatch<T>>::dispatch(level, Narrow { from, to });
-}
-
-struct Narrow<'a, T: Element> {
-    from: &'a [T::Acc],
-    to: &'a mut [T],
-}
-
-impl<T: Element> Op<T::Acc, T> for Narrow<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
-        let whole = self.from.len() - self.from.len() % V::LANES;
-        for at in (0..whole).step_by(V::LANES) {
-            // SAFETY: the level is the caller's promise, and a vector's lanes are there in both.
-            unsafe { V::load(self.from.as_ptr().add(at)).store_to(self.to.as_mut_ptr().add(at)) };
-        }
-        T::narrow(&self.from[whole..], &mut self.to[whole..]);
-    }
-}
-
-/// As [`narrow`], past the caches.
-pub(crate) fn narrow_past<T: Element>(level: Level, from: &[T::Acc], to: &mut [T]) {
-    assert_eq!(from.len(), to.len());
-    <T::Acc as Dispatch<T>>::dispatch(level, NarrowPast { from, to });
-}
-
-struct NarrowPast<'a, T: Element> {
-    from: &'a [T::Acc],
-    to: &'a mut [T],
-}
-
-impl<T: Element> Op<T::Acc, T> for NarrowPast<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
-        let start = self.to.as_ptr().align_offset(V::LANES * size_of::<T>());
-        let start = start.min(self.to.len());
-        let end = self.to.len() - (self.to.len() - start) % V::LANES;
-        T::narrow(&self.from[..start], &mut self.to[..start]);
-        for at in (start..end).step_by(V::LANES) {
-            // SAFETY: the level is the caller's promise, and a vector's lanes are there in both;
-            // the first address is aligned, and each is that many elements after the last.
-            unsafe { V::load(self.from.as_ptr().add(at)).stream_to(self.to.as_mut_ptr().add(at)) };
-        }
-        T::narrow(&self.from[end..], &mut self.to[end..]);
-    }
-}
-
-/// Pixels of `length` channels that are rounded, the second number of elements apart.
-pub(crate) struct Pixels<'a, T: Element> {
-    pub from: (&'a [T::Acc], usize),
-    pub to: (*mut T, usize),
-    pub length: usize,
-    /// Whether they are written past the caches, if they are aligned.
-    pub stream: bool,
-}
-
-/// As [`narrow`] of every pixel of `from`.
-///
-/// # Safety
-/// The target must be valid at the channels of as many pixels, and the caller's own.
-pub(crate) unsafe fn narrow_pixels<T: Element>(level: Level, pixels: Pixels<T>) {
-    assert!(pixels.length <= pixels.from.1);
-    <T::Acc as Dispatch<T>>::dispatch(level, pixels);
-}
-
-impl<T: Element> Op<T::Acc, T> for Pixels<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(self) {
-        let Pixels {
-            from: (from, pitch),
-            to: (to, step),
-            length,
-            stream,
-        } = self;
-        let aligned = to.addr().is_multiple_of(V::LANES * size_of::<T>());
-        let stream = stream && aligned && step.is_multiple_of(V::LANES);
-        let whole = length - length % V::LANES;
-        for (i, from) in from.chunks_exact(pitch).enumerate() {
-            // SAFETY: the level is the caller's promise, and so is the target; `pitch` is at least
-            // `length`.
-            unsafe {
-                let to = to.add(i * step);
-                for at in (0..whole).step_by(V::LANES) {
-                    let vector = V::load(from.as_ptr().add(at));
-                    match stream {
-                        true => vector.stream_to(to.add(at)),
-                        false => vector.store_to(to.add(at)),
-                    }
-                }
-                if whole < length {
-                    let rest = std::slice::from_raw_parts_mut(to.add(whole), length - whole);
-                    T::narrow(&from[whole..length], rest);
-                }
-            }
-        }
     }
 }
 
@@ -366,46 +231,4 @@ mod whole {
     whole!(F32x16: f16, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256, widen_f16x16, narrow_f16x16);
     whole!(F32x8: bf16, _mm_loadu_si128, _mm_storeu_si128, _mm_stream_si128, widen_bf16x8, narrow_bf16x8);
     whole!(F32x8: f16, _mm_loadu_si128, _mm_storeu_si128, _mm_stream_si128, widen_f16x8, narrow_f16x8);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_value<T: Element<Acc = f32>>(from_bits: fn(u16) -> T, bits: fn(T) -> u16) {
-        let all: Vec<T> = (0..=u16::MAX).map(from_bits).collect();
-        for level in Level::available() {
-            // lengths that do not fill vectors, and addresses that are not aligned
-            for skip in [0, 1, 13] {
-                let all = &all[skip..];
-                let mut wide = vec![f32::NAN; all.len()];
-                widen(level, all, &mut wide);
-                for (from, to) in all.iter().zip(&wide) {
-                    let expected = from.to_acc();
-                    let both_nan = expected.is_nan() && to.is_nan();
-                    assert!(expected.to_bits() == to.to_bits() || both_nan, "{from}");
-                }
-                // just below, at and above every tie, and just beside every value
-                for low in [0, 1, 0x0fff, 0x1000, 0x1001, 0x7fff, 0x8000, 0x8001, 0xffff] {
-                    let sums: Vec<f32> = wide
-                        .iter()
-                        .map(|v| f32::from_bits(v.to_bits() | low))
-                        .collect();
-                    let mut narrowed = vec![T::default(); sums.len()];
-                    narrow(level, &sums, &mut narrowed);
-                    for (sum, to) in sums.iter().zip(narrowed) {
-                        let expected = T::from_acc(*sum);
-                        let both_nan = expected.to_acc().is_nan() && to.to_acc().is_nan();
-                        assert!(bits(expected) == bits(to) || both_nan, "{sum}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_element_of_16_bits_is_widened_and_rounded() {
-        every_value(f16::from_bits, f16::to_bits);
-        every_value(bf16::from_bits, bf16::to_bits);
-    }
 }

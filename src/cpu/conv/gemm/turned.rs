@@ -122,9 +122,9 @@ impl<T: Element> Job<'_, T> {
             let batch = first..roles.batch.min(first + images);
             let turned = &mut turned[..batch.len() * image];
             let from = &self.source[first * roles.source.outer..];
-            let images = from.chunks(roles.source.outer.max(1));
-            let images = images.zip(turned.chunks_mut(image.max(1)));
-            each(images, |(image, to)| {
+            let pairs = from.chunks(roles.source.outer.max(1));
+            let pairs = pairs.zip(turned.chunks_mut(image.max(1)));
+            each(pairs, |(image, to)| {
                 each_chunk(to, STRIP * channels, |strip, to| {
                     self.turn(level, image, strip * STRIP, to);
                 });
