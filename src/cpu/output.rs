@@ -144,19 +144,29 @@ pub(crate) fn store<T: Element>(level: Level, sums: &mut [T::Acc], target: &mut 
 /// # Safety
 /// As [`Output::part`], for each of those elements.
 pub(crate) unsafe fn store_strided<T: Element>(
-    sums: &[T::Acc],
+    level: Level,
+    sums: &mut [T::Acc],
     target: &Output<T>,
-    at: usize,
-    step: usize,
+    (at, step): (usize, usize),
     write: Write,
 ) {
-    for (i, &sum) in sums.iter().enumerate() {
-        // SAFETY: by this function's contract.
-        let slot = &mut unsafe { target.part(at + i * step, 1) }[0];
-        *slot = T::from_acc(match write {
-            Write::Overwrite => sum,
-            Write::Accumulate => sum + slot.to_acc(),
-        });
+    // SAFETY: by this function's contract.
+    let slot = |i: usize| &mut unsafe { target.part(at + i * step, 1) }[0];
+    // many are rounded at once, which an instruction does
+    let mut rounded = [T::default(); 64];
+    for (first, sums) in (0..)
+        .step_by(rounded.len())
+        .zip(sums.chunks_mut(rounded.len()))
+    {
+        if write == Write::Accumulate {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum += slot(first + i).to_acc();
+            }
+        }
+        narrow(level, sums, &mut rounded[..sums.len()]);
+        for (i, &value) in rounded[..sums.len()].iter().enumerate() {
+            *slot(first + i) = value;
+        }
     }
 }
 

@@ -20,8 +20,8 @@ macro_rules! register_tiles {
     (@sizes $scalar:ident, $level:expr, $kernel:ident, ($rows:expr, $vectors:expr), $operands:expr;
         $($count:literal)*) => {
         match ($vectors, $rows) {
-            $((1, $count) => $scalar::products($level, $kernel::<$scalar, $count, 1>($operands)),)*
-            $((2, $count) => $scalar::products($level, $kernel::<$scalar, $count, 2>($operands)),)*
+            $((1, $count) => <$scalar as super::Dispatch<$scalar>>::products($level, $kernel::<$scalar, $count, 1>($operands)),)*
+            $((2, $count) => <$scalar as super::Dispatch<$scalar>>::products($level, $kernel::<$scalar, $count, 2>($operands)),)*
             (vectors, rows) => unreachable!("{rows} rows of {vectors} vectors"),
         }
     };
@@ -144,6 +144,11 @@ pub unsafe trait Vector: Copy {
         // SAFETY: as this method.
         unsafe { load_strided(self, mask, from, step) }
     }
+    /// Of numbers that are pairs, those bits of each; others are as they are.
+    #[inline(always)]
+    unsafe fn keep(self, _bits: u32) -> Self {
+        self
+    }
     /// Lane `l` from lane `index[l]`, which must be one; for [`Vector::LANES`] of them.
     #[inline(always)]
     unsafe fn permute(self, index: *const u32) -> Self {
@@ -215,6 +220,10 @@ pub trait Op<A, E = A> {
 pub trait Dispatch<E>: Sized {
     /// Runs a kernel body compiled for `level`.
     fn dispatch<O: Op<Self, E>>(level: Level, op: O) -> O::Output;
+    /// The same with the products of the level: maybe of pairs.
+    fn products<O: Op<Self, E>>(level: Level, op: O) -> O::Output {
+        Self::dispatch(level, op)
+    }
 }
 
 /// The register-blocked inner product that the engine is built on: the part of an
@@ -223,10 +232,6 @@ pub trait Dispatch<E>: Sized {
 pub trait MicroKernel: Copy + Dispatch<Self> {
     /// Numbers in one vector, and rows of the largest register tile.
     fn geometry(level: Level) -> Geometry;
-    /// As [`MicroKernel::dispatch`], with the products of the level: maybe of pairs.
-    fn products<O: Op<Self>>(level: Level, op: O) -> O::Output {
-        Self::dispatch(level, op)
-    }
     /// This thread's tile-sized buffers.
     fn scratch() -> &'static LocalKey<RefCell<Scratch<Self>>>;
     /// This thread's buffer for packed weights, kept between calls.
@@ -252,7 +257,7 @@ impl Geometry {
 }
 
 macro_rules! micro_kernel {
-    ($scalar:ident, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident $(, $pairs:ident)?) => {
+    ($scalar:ident, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident) => {
         impl MicroKernel for $scalar {
             fn geometry(level: Level) -> Geometry {
                 match level.set {
@@ -270,18 +275,6 @@ macro_rules! micro_kernel {
                     Set::Avx512 | Set::Avx512Bf16 | Set::Amx => Geometry::of::<x86::$avx512>(),
                 }
             }
-
-            $(
-                #[cfg(target_arch = "x86_64")]
-                fn products<O: Op<$scalar>>(level: Level, op: O) -> O::Output {
-                    match level.pairs {
-                        // SAFETY: as above; only a level that has the instructions is of pairs, and
-                        // with AMX these are no register tiles.
-                        true if !level.tiles() => unsafe { x86::run_avx512_bf16::<x86::$pairs, _, O>(op) },
-                        _ => Self::dispatch(level, op),
-                    }
-                }
-            )?
 
             fn scratch() -> &'static LocalKey<RefCell<Scratch<$scalar>>> {
                 thread_local! {
@@ -307,12 +300,15 @@ macro_rules! micro_kernel {
     };
 }
 
-micro_kernel!(f32, F32x4, F32x4, F32x8, F32x16, PairsX16);
+micro_kernel!(f32, F32x4, F32x4, F32x8, F32x16);
 micro_kernel!(f64, F64x2, F64x2, F64x4, F64x8);
 
 macro_rules! dispatch {
-    ($scalar:ident: $($element:ident)*, $portable:ident, $neon:ident, $avx2:ident, $avx512:ident) => {
-        $(impl Dispatch<$element> for $scalar {
+    (
+        $scalar:ident from $element:ident,
+        $portable:ident, $neon:ident, $avx2:ident, $avx512:ident $(, $pairs:ident)?
+    ) => {
+        impl Dispatch<$element> for $scalar {
             fn dispatch<O: Op<$scalar, $element>>(level: Level, op: O) -> O::Output {
                 match level.set {
                     // SAFETY: every machine can run it.
@@ -330,9 +326,25 @@ macro_rules! dispatch {
                     },
                 }
             }
-        })*
+
+            $(
+                #[cfg(target_arch = "x86_64")]
+                fn products<O: Op<$scalar, $element>>(level: Level, op: O) -> O::Output {
+                    match level.pairs {
+                        // SAFETY: only a level that has the instructions is of pairs, and with AMX
+                        // these are no register tiles.
+                        true if !level.tiles() => unsafe {
+                            x86::run_avx512_bf16::<x86::$pairs, _, O>(op)
+                        },
+                        _ => Self::dispatch(level, op),
+                    }
+                }
+            )?
+        }
     };
 }
 
-dispatch!(f32: f32 bf16 f16, F32x4, F32x4, F32x8, F32x16);
-dispatch!(f64: f64, F64x2, F64x2, F64x4, F64x8);
+dispatch!(f32 from f32, F32x4, F32x4, F32x8, F32x16, PairsX16);
+dispatch!(f32 from bf16, F32x4, F32x4, F32x8, F32x16, PairsX16);
+dispatch!(f32 from f16, F32x4, F32x4, F32x8, F32x16);
+dispatch!(f64 from f64, F64x2, F64x2, F64x4, F64x8);

@@ -4,23 +4,29 @@
 //! packed but the weights; a task takes some rows of some channels of an image. With more than one
 //! channel a group, a vector of the source has all that a vector of the target reads, and is
 //! permuted once for each source channel of a group.
+//!
+//! Where the machine multiplies pairs of bf16, these are channels of a group where they lie, or two
+//! rows of the source ([`reach`]).
 
 mod gradient;
+mod reach;
 mod rows;
 
 use super::gemm::Job;
+use super::pairs::paired;
 use super::scratch::{Buffer, product, take};
 use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
-    ChannelRow, ChannelTarget, Group, Level, MicroKernel, RUN, Run, channel_row, prefetch,
+    ChannelRow, ChannelTarget, Group, Level, MicroKernel, Run, channel_row, join, prefetch,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
 pub(super) use gradient::{run_wgrad, wgrad_plan};
+use reach::{Reaches, Runs};
 use rows::{Read, Segment, Segments, SourceRows};
 
 /// Weights of a block of channels: they should stay in the L1 cache.
@@ -51,7 +57,7 @@ struct Channels {
 
 impl Channels {
     /// `None` where lanes of channels are not the way.
-    fn new<T: Element>(level: Level, roles: &Roles, layout: Layout, taps: usize) -> Option<Self> {
+    fn new<T: Element>(level: Level, roles: &Roles, layout: Layout) -> Option<Self> {
         let lanes = T::Acc::geometry(level).lanes;
         let (sources, targets) = (roles.source_channels, roles.target_channels);
         let total = roles.groups * targets;
@@ -63,16 +69,13 @@ impl Channels {
             && sources <= targets;
         let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
         (suits && (depthwise || permuted)).then(|| {
-            let vectors = total.div_ceil(lanes);
-            let most = (WEIGHTS / product(&[taps, sources, lanes]).max(1)).max(VECTORS);
-            let each = vectors.div_ceil(vectors.div_ceil(most));
             let source = |nth, lane| (lane / targets * sources + nth) as u32;
             let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
             Channels {
                 total,
                 lanes,
-                block: each * lanes,
-                blocks: vectors.div_ceil(each),
+                block: total.next_multiple_of(lanes),
+                blocks: 1,
                 sources,
                 targets,
                 index: match depthwise {
@@ -81,6 +84,16 @@ impl Channels {
                 },
             }
         })
+    }
+
+    /// In blocks whose weights stay in the L1 cache, of so many of a pair of channels.
+    fn in_blocks(mut self, weights: usize) -> Self {
+        let vectors = self.vectors();
+        let most = WEIGHTS / product(&[weights, self.sources, self.lanes]).max(1);
+        let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
+        self.block = each * self.lanes;
+        self.blocks = vectors.div_ceil(each);
+        self
     }
 
     fn group(&self) -> Group<'_> {
@@ -107,43 +120,11 @@ impl Channels {
     }
 }
 
-/// A [`Run`] before a row is chosen: the offset of its first tap.
-struct Reach {
-    offset: [isize; 4],
-    run: Run,
-}
-
-/// The taps of a stencil in runs.
-fn reaches(stencil: &Stencil) -> Vec<Reach> {
-    let pace = stencil.pace[3] as isize;
-    let offset = |tap: usize| stencil.taps[tap].offset;
-    let mut order: Vec<usize> = (0..stencil.taps.len()).collect();
-    order.sort_by_key(|&tap| {
-        let [a, b, c, d] = offset(tap);
-        (a, b, c, d.rem_euclid(pace), d)
-    });
-    let mut reaches: Vec<Reach> = Vec::new();
-    for tap in order {
-        let offset = offset(tap);
-        if let Some(Reach { offset: first, run }) = reaches.last_mut() {
-            let next = first[3] + run.count as isize * pace;
-            if run.count < RUN && offset[..3] == first[..3] && offset[3] == next {
-                run.taps[run.count] = tap;
-                run.count += 1;
-                continue;
-            }
-        }
-        let run = Run::new(offset[3], tap);
-        reaches.push(Reach { offset, run });
-    }
-    reaches
-}
-
 /// Some columns of a row whose runs were chosen, of `count` channels of the target.
 fn channel_row_of<'a, A>(
-    stencil: &Stencil,
-    channels: &'a Channels,
-    count: usize,
+    pace: usize,
+    places: usize,
+    (channels, count): (&'a Channels, usize),
     (segment, read): (&Segment, Read<'a, A>),
     runs: &'a mut [Run],
 ) -> ChannelRow<'a, A> {
@@ -152,10 +133,10 @@ fn channel_row_of<'a, A>(
         source: read.source,
         pixel: read.pixel,
         size: read.size,
-        pace: stencil.pace[3],
+        pace,
         width: segment.width,
         channels: count,
-        taps: stencil.taps.len(),
+        taps: places,
         group: channels.group(),
     }
 }
@@ -163,21 +144,6 @@ fn channel_row_of<'a, A>(
 /// Rows of a stencil counted over the outer axes.
 fn rows(stencil: &Stencil) -> usize {
     product(&stencil.count[..3])
-}
-
-/// The runs that the row of target position `j` has.
-fn runs(roles: &Roles, stencil: &Stencil, reaches: &[Reach], j: [usize; 4], to: &mut Vec<Run>) {
-    to.clear();
-    to.extend(reaches.iter().filter_map(|reach| {
-        let mut row = 0;
-        for (a, &j) in j[..3].iter().enumerate() {
-            let at = usize::try_from((j * stencil.pace[a]) as isize + reach.offset[a]).ok()?;
-            row += (at < roles.source_size[a]).then_some(at)? * roles.source.spatial[a];
-        }
-        let mut run = reach.run;
-        run.row = row;
-        Some(run)
-    }));
 }
 
 /// Bytes of source and target up to which they may be in a cache: asking for them costs more there
@@ -198,23 +164,17 @@ fn prefetch_pixels<A>(from: &[A], pitch: usize, pixels: usize, channels: usize) 
     }
 }
 
-/// Asks for some channels of the pixels that the row of position `j` reads last.
-fn prefetch_source<A>(
-    (roles, stencil, reaches): (&Roles, &Stencil, &[Reach]),
-    j: [usize; 4],
-    (source, channels): (&[A], usize),
-    row_runs: &mut Vec<Run>,
-) {
-    runs(roles, stencil, reaches, j, row_runs);
-    if let Some(last) = row_runs.last() {
+/// Asks for some channels of the pixels of the row that runs were chosen for and that is read last.
+fn prefetch_source<A>(roles: &Roles, (source, channels): (&[A], usize), runs: &Runs) {
+    if let Some(row) = runs.last_row() {
         let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
-        prefetch_pixels(&source[last.row..], pixel, size, channels);
+        prefetch_pixels(&source[row..], pixel, size, channels);
     }
 }
 
 /// One stencil, cut up.
 struct Grid {
-    reaches: Vec<Reach>,
+    reaches: Reaches,
     segments: Segments,
     rows: usize,
     row_tiles: usize,
@@ -222,23 +182,52 @@ struct Grid {
     first_weight: usize,
 }
 
+impl Grid {
+    /// Packed weights of a vector of target channels.
+    fn each(&self, channels: &Channels) -> usize {
+        channels.sources * self.reaches.places.len() * channels.lanes
+    }
+}
+
 /// How fprop or dgrad is cut up.
 pub(super) struct Plan {
+    /// Of the products.
+    level: Level,
     channels: Channels,
     grids: Vec<Grid>,
     tasks: usize,
     weights: usize,
 }
 
-/// Whether this is the way to compute a job.
-pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
-    let roles = &job.roles;
+/// Computes fprop or dgrad if this is the way to do it.
+pub(super) fn forward<T: Element>(job: &Job<T>) -> Option<Result<()>> {
     if job.pairs_pay() {
         return None;
     }
-    let taps = job.stencils.iter().map(|s| s.taps.len()).max()?;
-    let channels = Channels::new::<T>(job.level, roles, job.layout, taps)?;
+    let level =
+        paired::<T>(job.level).filter(|level| job.roles.source_channels > 1 && !level.tiles());
+    let pairs = level.and_then(|level| job.in_pairs(level));
+    if let Some((pairs, plan)) = pairs.and_then(|pairs| plan(&pairs).map(|plan| (pairs, plan))) {
+        return Some(run(&pairs, &plan));
+    }
+    plan(job).map(|plan| run(job, &plan))
+}
+
+/// Whether lanes of channels are the way to compute a job.
+pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Option<Plan> {
+    let roles = &job.roles;
+    let channels = Channels::new::<T>(job.level, roles, job.layout)?;
+    let mut level = job.level;
+    let mut reaches: Vec<_> = job.stencils.iter().map(Reaches::new).collect();
+    let pairs = paired::<S>(job.level).filter(|level| !level.tiles());
+    if let Some(pairs) = pairs.filter(|_| reaches.iter().any(Reaches::has_pairs)) {
+        level = pairs;
+        reaches = reaches.iter().map(Reaches::of_pairs).collect();
+    }
+    let places = reaches.iter().map(|reaches| reaches.places.len()).max()?;
+    let channels = channels.in_blocks(places);
     let mut plan = Plan {
+        level,
         channels,
         grids: Vec::with_capacity(job.stencils.len()),
         tasks: 0,
@@ -246,16 +235,15 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     };
     let channels = &plan.channels;
     let outer = product(&[roles.batch, channels.blocks, job.stencils.len()]);
-    for stencil in &job.stencils {
+    for (stencil, reaches) in job.stencils.iter().zip(reaches) {
         let count = rows(stencil);
         let row = product(&[
             stencil.count[3],
             (stencil.taps.len() * channels.sources).max(1),
             channels.block / channels.lanes,
         ]);
-        let reaches = reaches(stencil);
         let sources = channels.source(channels.block);
-        let segments = Segments::new::<T>(roles, stencil, &reaches, sources)?;
+        let segments = Segments::new::<S>(roles, stencil, &reaches, sources)?;
         let least = (SMALLEST / row.max(1)).max(segments.least_rows());
         let tiles = TASKS.div_ceil(outer.max(1)).min(count.div_ceil(least));
         let rows = count.div_ceil(tiles.max(1));
@@ -268,36 +256,35 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
             first_weight: plan.weights,
         };
         plan.tasks += product(&[roles.batch, channels.blocks, grid.row_tiles]);
-        let each = channels.sources * stencil.taps.len() * channels.lanes;
-        let weights = product(&[channels.vectors(), each]);
+        let weights = product(&[channels.vectors(), grid.each(channels)]);
         plan.weights = plan.weights.saturating_add(weights);
         plan.grids.push(grid);
     }
     Some(plan)
 }
 
-pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
+fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Result<()> {
     let channels = &plan.channels;
     // Taken out of its cell for the call: a thread that waits may start another call.
     let mut kept = T::Acc::packed().take();
     let packed = take(&mut kept, plan.weights)?;
     for (stencil, grid) in job.stencils.iter().zip(&plan.grids) {
-        let each = channels.sources * stencil.taps.len() * channels.lanes;
+        let each = grid.each(channels);
         let to = &mut packed[grid.first_weight..][..channels.vectors() * each];
         each_chunk(to, each, |vector, to| {
-            pack(job, stencil, channels, vector, to);
+            pack(job, (stencil, grid), plan, vector, to);
         });
     }
     let packed = &*packed;
     let count = plan.tasks.min(PIECES);
-    let done = try_each_with(0..count, Vec::new, |runs, piece| {
+    let done = try_each_with(0..count, Runs::default, |runs, piece| {
         let (from, to) = share(plan.tasks, count, piece);
         T::Acc::scratch().with_borrow_mut(|scratch| {
             (from..to).try_for_each(|task| {
                 let s = plan.grids.partition_point(|grid| grid.first_task <= task) - 1;
                 let (grid, stencil) = (&plan.grids[s], &job.stencils[s]);
                 let work = (&mut *runs, &mut scratch.a);
-                tile(job, (stencil, grid), channels, task, packed, work)
+                tile(job, (stencil, grid), plan, task, packed, work)
             })
         })
     });
@@ -305,44 +292,66 @@ pub(super) fn run<T: Element>(job: &Job<T>, plan: &Plan) -> Result<()> {
     done
 }
 
-/// `to (source channels, taps, lanes)`, zeros past the last channel.
-fn pack<T: Element>(
-    job: &Job<T>,
-    stencil: &Stencil,
-    channels: &Channels,
+/// `to (source channels, places, lanes)`, zeros past the last channel.
+fn pack<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
+    (stencil, grid): (&Stencil, &Grid),
+    plan: &Plan,
     vector: usize,
     to: &mut [T::Acc],
 ) {
-    let lanes = channels.lanes;
+    let Channels {
+        lanes,
+        total,
+        targets,
+        sources,
+        ..
+    } = plan.channels;
+    let roles = &job.roles;
+    // the second of a pair is another channel, or another tap
+    let pairs_of_channels = job.level.pairs();
     for lane in 0..lanes {
         let channel = vector * lanes + lane;
         let mut to = to.iter_mut().skip(lane).step_by(lanes);
-        if channel >= channels.total {
+        if channel >= total {
             to.for_each(|to| *to = T::Acc::default());
             continue;
         }
-        let (group, m) = (channel / channels.targets, channel % channels.targets);
-        let first = group * job.roles.weight_group + m * job.roles.weight_target;
-        for nth in 0..channels.sources {
-            let from = &job.weight[first + nth * job.roles.weight_source..];
-            // the taps first: `zip` takes one more from its first iterator than from the second
-            for (tap, to) in stencil.taps.iter().zip(to.by_ref()) {
-                *to = from[tap.weight].to_acc();
+        let (group, m) = (channel / targets, channel % targets);
+        let first = group * roles.weight_group + m * roles.weight_target;
+        let weight = |nth: usize, tap: usize| {
+            job.weight[first + nth * roles.weight_source + stencil.taps[tap].weight]
+        };
+        for nth in 0..sources {
+            // the places first: `zip` takes one more from its first iterator than from the second
+            for (&(tap, second), to) in grid.reaches.places.iter().zip(to.by_ref()) {
+                if !plan.level.pairs() {
+                    *to = weight(nth, tap).to_acc();
+                    continue;
+                }
+                let pair = match pairs_of_channels {
+                    true => [weight(2 * nth, tap), weight(2 * nth + 1, tap)],
+                    false => [
+                        weight(nth, tap),
+                        second.map_or(T::default(), |tap| weight(nth, tap)),
+                    ],
+                };
+                join(&pair, std::slice::from_mut(to));
             }
         }
     }
 }
 
 /// One task.
-fn tile<T: Element>(
-    job: &Job<T>,
+fn tile<T: Element, S: Element<Acc = T::Acc>>(
+    job: &Job<T, S>,
     (stencil, grid): (&Stencil, &Grid),
-    channels: &Channels,
+    plan: &Plan,
     task: usize,
     packed: &[T::Acc],
-    (row_runs, memory): (&mut Vec<Run>, &mut Buffer<T::Acc>),
+    (chosen, memory): (&mut Runs, &mut Buffer<T::Acc>),
 ) -> Result<()> {
-    let roles = &job.roles;
+    let (roles, channels) = (&job.roles, &plan.channels);
     let index = task - grid.first_task;
     let (rest, part) = (index / grid.row_tiles, index % grid.row_tiles);
     let (image, block) = (rest / channels.blocks, rest % channels.blocks);
@@ -351,31 +360,40 @@ fn tile<T: Element>(
     let source = &source[channels.source(first)..];
     let output = &job.target;
     let sources = channels.source(count);
-    let taps = stencil.taps.len();
+    let places = grid.reaches.places.len();
     let bias = job.bias.map(|bias| &bias[first..]);
     let (begin, end) = (part * grid.rows, rows(stencil).min((part + 1) * grid.rows));
-    let far = far::<T>(roles);
+    let far = far::<S>(roles);
+    // lines of memory that are written past the caches part by part cost more than they save
     let stream = job.streams();
     let step = stencil.step[3] * roles.target.spatial[3];
     let at = |j| image * roles.target.outer + first + roles.target.at(stencil.target(j));
-    let weights = &packed[grid.first_weight + first * channels.sources * taps..];
-    let mut reading = SourceRows::new(job.level, source, (roles, &grid.segments), sources, memory)?;
+    let weights = &packed[grid.first_weight + first * channels.sources * places..];
+    let pairs = plan.level.pairs();
+    let mut reading = SourceRows::new(
+        (job.level, pairs),
+        source,
+        (roles, &grid.segments),
+        sources,
+        memory,
+    )?;
     for segment in grid.segments.iter() {
         reading.begin(&segment);
         for row in begin..end {
             if far && row + 1 < end {
                 let j = unravel((row + 1) * stencil.count[3], stencil.count);
-                let source = (source, sources);
-                prefetch_source((roles, stencil, &grid.reaches), j, source, row_runs);
+                grid.reaches.choose((roles, stencil), j, None, chosen);
+                prefetch_source(roles, (source, sources), chosen);
                 for pixel in (0..stencil.count[3]).filter(|_| !stream) {
                     // SAFETY: no other task has these channels of these rows.
                     prefetch(unsafe { output.part(at(j) + pixel * step, count) });
                 }
             }
             let j = unravel(row * stencil.count[3], stencil.count);
-            runs(roles, stencil, &grid.reaches, j, row_runs);
-            let read = reading.read(&segment, stencil.pace[3], row_runs);
-            let row = channel_row_of(stencil, channels, count, (&segment, read), row_runs);
+            grid.reaches.choose((roles, stencil), j, None, chosen);
+            let read = reading.read(&segment, stencil.pace[3], chosen);
+            let (pace, read) = (stencil.pace[3], (&segment, read));
+            let row = channel_row_of(pace, places, (channels, count), read, &mut chosen.runs);
             let target = ChannelTarget {
                 output,
                 at: at(j) + segment.first * step,
@@ -385,7 +403,7 @@ fn tile<T: Element>(
                 stream,
             };
             // SAFETY: no other task has these channels of these rows.
-            unsafe { channel_row(job.level, row, weights, &target) };
+            unsafe { channel_row(plan.level, row, weights, &target) };
         }
     }
     Ok(())

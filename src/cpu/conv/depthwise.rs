@@ -124,7 +124,7 @@ impl Channels {
                 );
             } else {
                 // SAFETY: as above.
-                unsafe { store_strided(row, &job.target, to, step, job.write) };
+                unsafe { store_strided(job.level, row, &job.target, (to, step), job.write) };
             }
             return;
         }
@@ -383,7 +383,15 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             // one input channel a group: the weights of an output channel are its taps
             let at = first * taps.len() + tap.weight;
             // SAFETY: no other task has these channels.
-            unsafe { store_strided(&sums[..count], target, at, taps.len(), write) };
+            unsafe {
+                store_strided(
+                    self.job.level,
+                    &mut sums[..count],
+                    target,
+                    (at, taps.len()),
+                    write,
+                )
+            };
         }
         Ok(())
     }

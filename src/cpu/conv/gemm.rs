@@ -71,8 +71,8 @@ impl<T: Element> Job<'_, T> {
         if let Some((blocks, grids)) = direct::plan(self) {
             return direct::run(self, blocks, &grids);
         }
-        if let Some(plan) = channelwise::plan(self) {
-            return channelwise::run(self, &plan);
+        if let Some(done) = channelwise::forward(self) {
+            return done;
         }
         match depthwise::windows(self) {
             Some(windows) => depthwise::run(self, &windows),

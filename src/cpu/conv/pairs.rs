@@ -1,11 +1,16 @@
 //! Channels in pairs, next to each other.
 
 use crate::cpu::simd::{self, Level, interleave};
-use crate::element::Element;
+use crate::element::{DType, Element};
 
 /// Pairs of channels and positions that are transposed at once.
 const PAIRS: usize = 16;
 const STRIP: usize = 64;
+
+/// The level whose products are of pairs of elements, if this machine has one for this type.
+pub(super) fn paired<T: Element>(level: Level) -> Option<Level> {
+    level.paired().filter(|_| T::DTYPE == DType::BF16)
+}
 
 /// Planes of bf16 as pairs of channels, the last with a zero if they are odd:
 /// `to[position * pitch + pair]` of `from[channel * step + position]`.

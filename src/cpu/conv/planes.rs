@@ -214,7 +214,9 @@ impl<T: Element> Part<'_, '_, T> {
                 // SAFETY: as above.
                 1 => job.store(sums, unsafe { job.target.part(to, width) }),
                 // SAFETY: as above.
-                step => unsafe { store_strided(sums, &job.target, to, step, job.write) },
+                step => unsafe {
+                    store_strided(job.level, sums, &job.target, (to, step), job.write)
+                },
             }
         }
     }

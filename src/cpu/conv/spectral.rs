@@ -278,7 +278,7 @@ fn stencil_blocks<T: Element>(
                     );
                 } else {
                     // SAFETY: as above.
-                    unsafe { store_strided(row, &job.target, at, step, job.write) };
+                    unsafe { store_strided(job.level, row, &job.target, (at, step), job.write) };
                 }
             }
             Ok(())

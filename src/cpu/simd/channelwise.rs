@@ -26,6 +26,8 @@ pub(crate) struct Run {
     pub count: usize,
     /// Places of the taps among the weights of a vector.
     pub taps: [usize; RUN],
+    /// As in [`Vector::keep`], of what is read.
+    pub keep: u32,
     /// The reads inside the source, for the positions that are computed.
     inside: (usize, usize),
 }
@@ -38,6 +40,7 @@ impl Run {
             column,
             count: 1,
             taps: [tap; RUN],
+            keep: u32::MAX,
             inside: (0, 0),
         }
     }
@@ -153,6 +156,7 @@ impl<A: Copy> ChannelRow<'_, A> {
             inside: run.inside,
             mask: u32::MAX >> (32 - lanes),
             index: self.group.lanes.as_ptr().wrapping_add(nth * vector),
+            keep: run.keep,
         }
     }
 }
@@ -164,6 +168,7 @@ struct Reads<A> {
     inside: (usize, usize),
     mask: u32,
     index: *const u32,
+    keep: u32,
 }
 
 impl<A: Copy> Reads<A> {
@@ -189,6 +194,7 @@ impl<A: Copy> Reads<A> {
                 true => V::zero().load_masked(self.mask, from),
                 false => V::load(from),
             };
+            let x = x.keep(self.keep);
             Some(if GROUPED { x.permute(self.index) } else { x })
         }
     }

@@ -134,7 +134,7 @@ macro_rules! whole {
 mod whole {
     use std::arch::x86_64::*;
 
-    use super::super::x86::{F32x8, F32x16};
+    use super::super::x86::{F32x8, F32x16, PairsX16};
     use super::{Stored, Vector, bf16, f16};
 
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
@@ -164,6 +164,22 @@ mod whole {
             let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
             _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
         }
+    }
+
+    /// # Safety
+    /// The machine must have AVX-512F.
+    #[inline(always)]
+    unsafe fn widen_sums(from: __m256i) -> PairsX16 {
+        // SAFETY: the level by this function's contract.
+        PairsX16(unsafe { widen_bf16x16(from) }.0)
+    }
+
+    /// # Safety
+    /// The machine must have AVX-512F.
+    #[inline(always)]
+    unsafe fn narrow_sums(sums: PairsX16) -> __m256i {
+        // SAFETY: the level by this function's contract.
+        unsafe { narrow_bf16x16(F32x16(sums.0)) }
     }
 
     /// # Safety
@@ -229,6 +245,8 @@ mod whole {
 
     whole!(F32x16: bf16, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256, widen_bf16x16, narrow_bf16x16);
     whole!(F32x16: f16, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256, widen_f16x16, narrow_f16x16);
+    // the sums of pairs, not their factors
+    whole!(PairsX16: bf16, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256, widen_sums, narrow_sums);
     whole!(F32x8: bf16, _mm_loadu_si128, _mm_storeu_si128, _mm_stream_si128, widen_bf16x8, narrow_bf16x8);
     whole!(F32x8: f16, _mm_loadu_si128, _mm_storeu_si128, _mm_stream_si128, widen_f16x8, narrow_f16x8);
 }

@@ -41,6 +41,17 @@ unsafe fn multiply_add_pairs(a: __m512, b: __m512, sum: __m512) -> __m512 {
     }
 }
 
+/// # Safety
+/// The machine must have AVX-512F.
+#[inline(always)]
+unsafe fn keep_bits(pairs: __m512, bits: u32) -> __m512 {
+    // SAFETY: the level by this function's contract.
+    unsafe {
+        let bits = _mm512_set1_epi32(bits as i32);
+        _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), bits))
+    }
+}
+
 /// Bit `l` of a mask of 16 to bit `2 * l`.
 #[inline(always)]
 fn spread(mask: u32) -> u32 {
@@ -203,6 +214,7 @@ macro_rules! vector {
         masked $masked:ident
         $(, pairs $pairs:ident, transpose $transpose:ident, $store_masked:ident)?
         $(, permute $permute:ident)?
+        $(, keep $keep:ident)?
     ) => {
         #[derive(Clone, Copy)]
         pub struct $name(pub(super) $register);
@@ -283,6 +295,14 @@ macro_rules! vector {
 
             $(
                 #[inline(always)]
+                unsafe fn keep(self, bits: u32) -> Self {
+                    // SAFETY: the level is available by the trait's contract.
+                    $name(unsafe { $keep(self.0, bits) })
+                }
+            )?
+
+            $(
+                #[inline(always)]
                 unsafe fn load_strided(self, mask: u32, from: *const $scalar, step: usize) -> Self {
                     if step == 2 {
                         // SAFETY: as above; only every second element is accessed.
@@ -341,7 +361,7 @@ vector! {
     PairsX16(__m512), f32, lanes 16, rows 14,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, multiply_add_pairs,
-    masked masked_wide_f32
+    masked masked_wide_f32, permute permute_wide_f32, keep keep_bits
 }
 
 vector! {

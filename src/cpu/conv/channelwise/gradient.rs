@@ -1,14 +1,16 @@
 //! wgrad: the tiles are blocks of channels, the chunks images and rows.
 
+use super::super::pairs::paired;
 use super::super::scratch::Scratch;
 use super::super::split::{self, Sums, share};
 use super::super::wgrad;
+use super::rows::copy_rows;
 use super::{
-    Channels, Reach, Segments, SourceRows, channel_row_of, far, prefetch_pixels, prefetch_source,
-    reaches, rows, runs,
+    Channels, Reaches, Runs, Segments, SourceRows, channel_row_of, far, prefetch_pixels,
+    prefetch_source, rows,
 };
 use crate::cpu::output::{Output, store_strided};
-use crate::cpu::simd::channel_gradient;
+use crate::cpu::simd::{Level, channel_gradient};
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
@@ -16,8 +18,10 @@ use crate::ops::Write;
 
 /// How wgrad is cut up.
 pub(in super::super) struct GradientPlan {
+    /// Of products of pairs of rows, if they are.
+    pairs: Option<Level>,
     channels: Channels,
-    reaches: Vec<Reach>,
+    reaches: Reaches,
     segments: Segments,
     /// Chunks of the rows of one image.
     chunks: usize,
@@ -28,14 +32,16 @@ const POSITIONS: usize = 1 << 9;
 
 /// Whether this is the way to compute a wgrad.
 pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
-    let (layout, taps) = (job.layouts.activation, job.stencil.taps.len());
-    let channels = Channels::new::<T>(job.level, &job.roles, layout, taps)?;
+    let channels = Channels::new::<T>(job.level, &job.roles, job.layouts.activation)?;
+    let channels = channels.in_blocks(job.stencil.taps.len());
     let rows = rows(&job.stencil);
-    let reaches = reaches(&job.stencil);
+    let reaches = Reaches::new(&job.stencil);
     let sources = channels.source(channels.block);
     let segments = Segments::new::<T>(&job.roles, &job.stencil, &reaches, sources)?;
     let least = POSITIONS.div_ceil(job.stencil.count[3].max(1));
+    let pairs = paired::<T>(job.level).filter(|level| !level.tiles());
     Some(GradientPlan {
+        pairs: pairs.filter(|_| job.stencil.count[2] > 1),
         chunks: rows.div_ceil(least.max(segments.least_rows())),
         segments,
         channels,
@@ -76,7 +82,7 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
         let (roles, stencil) = (&job.roles, &job.stencil);
         let (first, count) = plan.channels.of_block(block);
         let sources = plan.channels.source(count);
-        let mut row_runs = Vec::with_capacity(plan.reaches.len());
+        let mut chosen = Runs::default();
         let far = far::<T>(roles);
         let mut begin = chunks.0;
         while begin < chunks.1 {
@@ -91,24 +97,44 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
             let pixel = roles.target.spatial[3];
             let segments = &plan.segments;
-            let mut reading =
-                SourceRows::new(job.level, x, (roles, segments), sources, &mut scratch.a)?;
+            let reading = (job.level, plan.pairs.is_some());
+            let reading = SourceRows::new(reading, x, (roles, segments), sources, &mut scratch.a);
+            let mut reading = reading?;
+            let both = scratch.b.take(match plan.pairs {
+                Some(_) => segments.width * count,
+                None => 0,
+            })?;
+            let (pace, places) = (stencil.pace[3], stencil.taps.len());
             for segment in segments.iter() {
                 reading.begin(&segment);
-                for row in r0..r1 {
-                    if far && row + 1 < rows(stencil) {
-                        let j = unravel((row + 1) * stencil.count[3], stencil.count);
-                        let reaches = (roles, stencil, &plan.reaches[..]);
-                        prefetch_source(reaches, j, (x, sources), &mut row_runs);
+                let mut row = r0;
+                while row < r1 {
+                    let j = unravel(row * stencil.count[3], stencil.count);
+                    // the next row, of which pairs are made
+                    let next =
+                        (plan.pairs.is_some() && row + 1 < r1 && j[2] + 1 < stencil.count[2])
+                            .then_some([j[0], j[1], j[2] + 1, 0]);
+                    row += 1 + usize::from(next.is_some());
+                    if far && row < rows(stencil) {
+                        let j = unravel(row * stencil.count[3], stencil.count);
+                        plan.reaches.choose((roles, stencil), j, None, &mut chosen);
+                        prefetch_source(roles, (x, sources), &chosen);
                         prefetch_pixels(&dy[roles.target.at(j)..], pixel, stencil.count[3], count);
                     }
-                    let j = unravel(row * stencil.count[3], stencil.count);
-                    runs(roles, stencil, &plan.reaches, j, &mut row_runs);
-                    let read = reading.read(&segment, stencil.pace[3], &mut row_runs);
-                    let read = (&segment, read);
-                    let row = channel_row_of(stencil, &plan.channels, count, read, &mut row_runs);
-                    let dy = &dy[roles.target.at(j) + segment.first * pixel..];
-                    channel_gradient(job.level, row, (dy, pixel), sums);
+                    plan.reaches.choose((roles, stencil), j, next, &mut chosen);
+                    let read = (&segment, reading.read(&segment, pace, &mut chosen));
+                    let of = (&plan.channels, count);
+                    let row = channel_row_of(pace, places, of, read, &mut chosen.runs);
+                    let Some(level) = plan.pairs else {
+                        let dy = &dy[roles.target.at(j) + segment.first * pixel..];
+                        channel_gradient(job.level, row, (dy, pixel), sums);
+                        continue;
+                    };
+                    let at = |j| Some(roles.target.at(j) + segment.first * pixel);
+                    let rows = [at(j), next.and_then(at)];
+                    let both = &mut both[..segment.width * count];
+                    copy_rows((level, true), (dy, pixel), rows, count, both);
+                    channel_gradient(level, row, (&*both, count), sums);
                 }
             }
         }
@@ -127,16 +153,24 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
         let channels = &self.plan.channels;
         let (taps, lanes, sources) = (stencil.taps.len(), channels.lanes, channels.sources);
         let (first, count) = channels.of_block(block);
-        for (nth, sums) in sums.chunks_exact(lanes).enumerate() {
+        for (nth, sums) in sums.chunks_exact_mut(lanes).enumerate() {
             let (rest, tap) = (nth / taps, nth % taps);
             let (lane, channel) = (rest / sources * lanes, rest % sources);
             // groups follow one another as the target channels of a group do
             let at = (first + lane) * roles.weight_target
                 + channel * roles.weight_source
                 + stencil.taps[tap].weight;
-            let sums = &sums[..lanes.min(count - lane)];
+            let sums = &mut sums[..lanes.min(count - lane)];
             // SAFETY: no other task has these channels.
-            unsafe { store_strided(sums, target, at, roles.weight_target, write) };
+            unsafe {
+                store_strided(
+                    self.job.level,
+                    sums,
+                    target,
+                    (at, roles.weight_target),
+                    write,
+                )
+            };
         }
         Ok(())
     }

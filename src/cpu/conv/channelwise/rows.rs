@@ -1,12 +1,13 @@
 //! The rows of a source that rows of a target read: where they lie, or widened.
 //!
 //! Several rows of the target read a row of the source, so elements of 16 bits are widened once into
-//! memory that stays in the L2 cache, and what reads them there is the same code that reads `f32`.
+//! memory that stays in the L2 cache, and what reads them there is the same code that reads `f32`. Pairs
+//! of two rows are made there in the same way.
 
 use super::super::scratch::{Buffer, product};
 use super::super::stencil::{Roles, Stencil};
-use super::Reach;
-use crate::cpu::simd::{Level, Run, as_acc, widen};
+use super::reach::{Reaches, Rows, Runs};
+use crate::cpu::simd::{Level, as_acc, interleave, prefetch, widen};
 use crate::element::Element;
 use crate::error::Result;
 
@@ -17,6 +18,10 @@ const LARGEST: usize = 1 << 20;
 /// Widened rows for each of those that a row of the target reads: with dilation its neighbours read
 /// others.
 const SPARE: usize = 4;
+/// Elements that are copied at once, and how far ahead of them the source is asked for: each row is
+/// copied apart, and may lie in memory.
+const PIECE: usize = 512;
+const AHEAD: usize = 4 * PIECE;
 
 /// Columns of the target that are computed together, and those of the source that they read.
 pub(super) struct Segment {
@@ -30,7 +35,7 @@ pub(super) struct Segment {
 pub(super) struct Segments {
     count: usize,
     /// Columns of a segment of the target, and from one to the next in the source.
-    width: usize,
+    pub width: usize,
     pace: usize,
     /// What the first column reads first, and last.
     reach: (isize, isize),
@@ -47,31 +52,23 @@ impl Segments {
     pub fn new<T: Element>(
         roles: &Roles,
         stencil: &Stencil,
-        reaches: &[Reach],
+        reaches: &Reaches,
         channels: usize,
     ) -> Option<Self> {
         let (count, pace) = (stencil.count[3], stencil.pace[3]);
-        let first = reaches.iter().map(|reach| reach.offset[3]).min();
-        let last = |reach: &Reach| reach.offset[3] + ((reach.run.count - 1) * pace) as isize;
-        let reach = (
-            first.unwrap_or(0),
-            reaches.iter().map(last).max().unwrap_or(0),
-        );
-        let outer = |reach: &Reach| [0, 1, 2].map(|a| reach.offset[a]);
-        let depth = reaches.chunk_by(|a, b| outer(a) == outer(b)).count();
         let mut segments = Segments {
             count,
             width: count,
             pace,
-            reach,
+            reach: reaches.columns,
             size: roles.source_size[3],
-            depth,
+            depth: reaches.depth,
             copies: as_acc::<T>(&[]).is_none(),
         };
         if !segments.copies {
             return Some(segments);
         }
-        let span = (reach.1 - reach.0) as usize + 1;
+        let (depth, span) = (segments.depth, segments.span());
         let columns = WIDENED / product(&[depth, channels]).max(1);
         // what neighbouring segments both read should not be most of what they read
         let width = (columns.saturating_sub(span)).max(span) / pace;
@@ -87,10 +84,14 @@ impl Segments {
         }
     }
 
+    /// Columns of the source that a column of the target reads.
+    fn span(&self) -> usize {
+        (self.reach.1 - self.reach.0) as usize + 1
+    }
+
     /// Columns of the source that a segment reads, at most.
     fn columns(&self) -> usize {
-        let span = (self.reach.1 - self.reach.0) as usize + 1;
-        ((self.width - 1) * self.pace + span).min(self.size)
+        ((self.width - 1) * self.pace + self.span()).min(self.size)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Segment> {
@@ -113,16 +114,18 @@ impl Segments {
     }
 }
 
-/// A row of the source, and the row of the target that last wanted it.
+/// A row of the source, or pairs of two, and the row of the target that last wanted it.
 #[derive(Clone, Copy)]
 struct Slot {
-    row: usize,
+    rows: Rows,
     wanted: usize,
 }
 
 /// Some channels of the rows of an image.
 pub(super) struct SourceRows<'a, T: Element> {
     level: Level,
+    /// Whether rows are joined to pairs.
+    pairs: bool,
     source: &'a [T],
     /// Elements from one pixel to the next, and those of them that are wanted.
     pixel: usize,
@@ -143,7 +146,7 @@ pub(super) struct Read<'a, A> {
 
 impl<'a, T: Element> SourceRows<'a, T> {
     pub fn new(
-        level: Level,
+        (level, pairs): (Level, bool),
         source: &'a [T],
         (roles, segments): (&Roles, &Segments),
         channels: usize,
@@ -156,6 +159,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
         };
         Ok(SourceRows {
             level,
+            pairs,
             source,
             pixel: roles.source.spatial[3],
             channels,
@@ -177,13 +181,17 @@ impl<'a, T: Element> SourceRows<'a, T> {
 
     /// What a row of a segment reads: the runs, which are those of a whole row of the source, find it
     /// there.
-    pub fn read(&mut self, segment: &Segment, pace: usize, runs: &mut [Run]) -> Read<'_, T::Acc> {
+    pub fn read(&mut self, segment: &Segment, pace: usize, of: &mut Runs) -> Read<'_, T::Acc> {
         let (begin, end) = self.columns;
-        for run in runs.iter_mut() {
+        for run in of.runs.iter_mut() {
             run.column += (segment.first * pace) as isize - begin as isize;
         }
         let size = end - begin;
+        let rows = of.runs.iter_mut().zip(&of.rows);
         if let Some(source) = as_acc(self.source) {
+            for (run, [row, _]) in rows {
+                run.row = row.unwrap_or(0);
+            }
             return Read {
                 source,
                 pixel: self.pixel,
@@ -192,14 +200,14 @@ impl<'a, T: Element> SourceRows<'a, T> {
         }
         self.turn += 1;
         for slot in &mut self.slots {
-            if runs.iter().any(|run| run.row == slot.row) {
+            if of.rows.contains(&slot.rows) {
                 slot.wanted = self.turn;
             }
         }
         let length = size * self.channels;
-        for run in runs.iter_mut() {
-            let found = self.slots.iter().position(|slot| slot.row == run.row);
-            let slot = found.unwrap_or_else(|| self.widen(run.row, length));
+        for (run, &rows) in rows {
+            let found = self.slots.iter().position(|slot| slot.rows == rows);
+            let slot = found.unwrap_or_else(|| self.copy(rows, length));
             run.row = slot * length;
         }
         Read {
@@ -209,10 +217,10 @@ impl<'a, T: Element> SourceRows<'a, T> {
         }
     }
 
-    /// Widens a row into a slot that this row of the target does not want.
-    fn widen(&mut self, row: usize, length: usize) -> usize {
+    /// Copies a row into a slot that this row of the target does not want.
+    fn copy(&mut self, rows: Rows, length: usize) -> usize {
         let slot = Slot {
-            row,
+            rows,
             wanted: self.turn,
         };
         let oldest = self.slots.iter().enumerate().min_by_key(|(_, s)| s.wanted);
@@ -226,16 +234,43 @@ impl<'a, T: Element> SourceRows<'a, T> {
                 self.slots.len() - 1
             }
         };
-        let from = &self.source[row + self.columns.0 * self.pixel..];
-        let to = &mut self.wide[at * length..][..length];
-        if self.channels == self.pixel {
-            widen(self.level, &from[..length], to);
-        } else {
-            let rows = from.chunks(self.pixel);
-            for (from, to) in rows.zip(to.chunks_exact_mut(self.channels)) {
-                widen(self.level, &from[..self.channels], to);
-            }
-        }
+        let begin = self.columns.0 * self.pixel;
+        copy_rows(
+            (self.level, self.pairs),
+            (self.source, self.pixel),
+            rows.map(|row| Some(row? + begin)),
+            self.channels,
+            &mut self.wide[at * length..][..length],
+        );
         at
+    }
+}
+
+/// Widens so many channels of pixels that are `pixel` apart, or joins them to pairs, from the begins of
+/// one or two rows on.
+pub(super) fn copy_rows<T: Element>(
+    (level, pairs): (Level, bool),
+    (source, pixel): (&[T], usize),
+    rows: Rows,
+    channels: usize,
+    to: &mut [T::Acc],
+) {
+    // several pixels at once where nothing lies between their channels
+    let (each, pitch) = match channels == pixel {
+        true => (PIECE, PIECE),
+        false => (channels, pixel),
+    };
+    for (i, to) in to.chunks_mut(each).enumerate() {
+        let at = i * pitch;
+        if let Some(row) = rows[1].or(rows[0]) {
+            let ahead = source.len().min(row + at + AHEAD);
+            prefetch(&source[ahead..source.len().min(ahead + pitch)]);
+        }
+        let [first, second] = rows.map(|row| Some(&source[row? + at..][..to.len()]));
+        match (pairs, first) {
+            (true, _) => interleave(level, first, second, to),
+            (false, Some(first)) => widen(level, first, to),
+            (false, None) => {}
+        }
     }
 }

@@ -112,7 +112,15 @@ pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
                 job.store(here, unsafe { job.target.part(at, width) });
             } else {
                 // SAFETY: as above.
-                unsafe { store_strided(here, &job.target, at, stencil.step[3], job.write) };
+                unsafe {
+                    store_strided(
+                        job.level,
+                        here,
+                        &job.target,
+                        (at, stencil.step[3]),
+                        job.write,
+                    )
+                };
             }
         }
     }

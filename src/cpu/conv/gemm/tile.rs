@@ -167,7 +167,15 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                     self.store(row, unsafe { self.target.part(at, len) });
                 } else {
                     // SAFETY: as above.
-                    unsafe { store_strided(row, &self.target, at, stencil.step[3], self.write) };
+                    unsafe {
+                        store_strided(
+                            self.level,
+                            row,
+                            &self.target,
+                            (at, stencil.step[3]),
+                            self.write,
+                        )
+                    };
                 }
             }
         }

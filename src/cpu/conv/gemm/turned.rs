@@ -2,7 +2,7 @@
 //! channels. Some images are copied at a time; results are written in the target's layout tile by tile.
 
 use super::super::pack::transpose;
-use super::super::pairs::turn_pairs;
+use super::super::pairs::{paired, turn_pairs};
 use super::super::scratch::{product, take};
 use super::super::stencil::{Roles, Stencil};
 use super::Job;
@@ -10,7 +10,7 @@ use crate::cpu::crew::{each, each_chunk};
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Level, MicroKernel, as_pairs, join};
 use crate::cpu::strides::Strides;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
 
@@ -24,7 +24,7 @@ impl<T: Element> Job<'_, T> {
     /// The level whose products are of pairs of channels, if this machine has one for this type and
     /// it is worth its copies.
     pub(super) fn paired(&self) -> Option<Level> {
-        let level = self.level.paired().filter(|_| T::DTYPE == DType::BF16)?;
+        let level = paired::<T>(self.level)?;
         let pays = match self.layout {
             Layout::ChannelsFirst => self.turns(level),
             Layout::ChannelsLast => self.pairs_in_place().is_some() || self.fits(level),
@@ -94,17 +94,22 @@ impl<T: Element> Job<'_, T> {
 
     /// With products of pairs of channels.
     pub(super) fn multiply_pairs(&self, level: Level) -> Result<()> {
-        let Some(source) = self.pairs_in_place() else {
-            return self.multiply_turned(level);
-        };
+        match self.in_pairs(level) {
+            Some(job) => job.multiply(),
+            None => self.multiply_turned(level),
+        }
+    }
+
+    /// The same job of pairs of channels where they lie.
+    pub(in super::super) fn in_pairs(&self, level: Level) -> Option<Job<'_, T, T::Acc>> {
+        let source = self.pairs_in_place()?;
         let Strides { outer, spatial, .. } = self.roles.source;
         let strides = Strides {
             outer: outer / 2,
             channel: 1,
             spatial: spatial.map(|step| step / 2),
         };
-        let images = 0..self.roles.batch;
-        self.of_copy(level, images, source, strides).multiply()
+        Some(self.of_copy(level, 0..self.roles.batch, source, strides))
     }
 
     /// Some images at a time. Where those are several times the weights are packed again for the

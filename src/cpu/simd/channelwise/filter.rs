@@ -39,7 +39,7 @@ pub(crate) unsafe fn channel_row<T: Element>(
         weights,
         target,
     };
-    <T::Acc as Dispatch<T>>::dispatch(level, filter);
+    <T::Acc as Dispatch<T>>::products(level, filter);
 }
 
 struct Filter<'a, T: Element> {

@@ -22,7 +22,7 @@ pub(crate) fn channel_gradient<T: Element>(
         step,
         sums,
     };
-    <T::Acc as Dispatch<T>>::dispatch(level, gradient);
+    <T::Acc as Dispatch<T>>::products(level, gradient);
 }
 
 struct Gradient<'a, T: Element> {
