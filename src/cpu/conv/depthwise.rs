@@ -306,7 +306,7 @@ pub(super) fn run_wgrad<T: Element>(
     let tiles = (roles.groups * roles.target_channels).div_ceil(lanes);
     let chunks = roles.batch * product(&window.boxes);
     let gradient = Gradient { job, window, lanes };
-    split::run(&gradient, (tiles, chunks), dw, write)
+    split::run(job.level, &gradient, (tiles, chunks), dw, write)
 }
 
 /// The tiles are blocks of channels, the chunks images and boxes.

@@ -83,7 +83,7 @@ const PACKING: f64 = 4.0;
 pub(super) fn run<T: Element>(job: &Job<T>, plan: Plan, dw: &mut [T], write: Write) -> Result<()> {
     let tiles = job.roles.groups * plan.row_tiles * plan.pair_tiles;
     let chunks = job.roles.batch * plan.chunks;
-    split::run(&Rows { job, plan }, (tiles, chunks), dw, write)
+    split::run(job.level, &Rows { job, plan }, (tiles, chunks), dw, write)
 }
 
 struct Rows<'a, 'b, T> {

@@ -41,7 +41,13 @@ pub(super) fn run<T: Element>(job: &Job<T>, dw: &mut [T], write: Write) -> Resul
     let plan = Plan::new(job);
     let tiles = job.roles.groups * plan.tiles * plan.parts.len();
     let chunks = job.roles.batch.div_ceil(plan.images) * plan.blocks;
-    split::run(&Products { job, plan }, (tiles, chunks), dw, write)
+    split::run(
+        job.level,
+        &Products { job, plan },
+        (tiles, chunks),
+        dw,
+        write,
+    )
 }
 
 struct Products<'a, 'b, T> {

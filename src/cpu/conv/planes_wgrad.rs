@@ -100,7 +100,13 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
 pub(super) fn run<T: Element>(job: &Job<T>, plan: Plan, dw: &mut [T], write: Write) -> Result<()> {
     let tiles = job.roles.groups * plan.blocks.count * plan.channel_tiles;
     let chunks = plan.image_chunks * plan.flat.boxes.iter().product::<usize>();
-    split::run(&Products { job, plan }, (tiles, chunks), dw, write)
+    split::run(
+        job.level,
+        &Products { job, plan },
+        (tiles, chunks),
+        dw,
+        write,
+    )
 }
 
 struct Products<'a, 'b, T> {

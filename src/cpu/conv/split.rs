@@ -3,7 +3,7 @@
 use super::scratch::{Scratch, take};
 use crate::cpu::crew::{each, try_each};
 use crate::cpu::output::Output;
-use crate::cpu::simd::MicroKernel;
+use crate::cpu::simd::{Level, MicroKernel, add_parts};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
@@ -50,6 +50,7 @@ pub(super) trait Sums<T: Element>: Sync {
 /// chunks are shared out as well, and what the shares sum up to is added in order; the shares
 /// depend on the problem alone.
 pub(super) fn run<T: Element>(
+    level: Level,
     sums: &impl Sums<T>,
     (tiles, chunks): (usize, usize),
     dw: &mut [T],
@@ -102,11 +103,7 @@ pub(super) fn run<T: Element>(
             let here = unsafe { parts.part(ends[tile] - splits * size, splits * size) };
             let (first, rest) = here.split_at_mut(size);
             each(first.chunks_mut(CHUNK).enumerate(), |(i, first)| {
-                for part in rest.chunks_exact(size) {
-                    for (sum, &v) in first.iter_mut().zip(&part[i * CHUNK..]) {
-                        *sum += v;
-                    }
-                }
+                add_parts(level, first, &rest[i * CHUNK..], (splits - 1, size));
             });
             T::Acc::scratch()
                 .with_borrow_mut(|scratch| sums.store(tile, first, scratch, &target, write))

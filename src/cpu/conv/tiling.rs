@@ -160,6 +160,8 @@ pub(super) struct Product<'a, A> {
     pub places: &'a Places,
     pub a: &'a [A],
     pub zeros: &'a [A],
+    /// Whether rows are asked for before they are used, as is worth it where they come from memory.
+    pub far: bool,
     /// Panels of two vectors (the last of one, if they are odd) that begin `panel` apart.
     pub b: &'a [A],
     pub panel: usize,
@@ -204,7 +206,7 @@ impl<A: Accumulator> Product<'_, A> {
         let blocks = height.div_ceil(rows);
         for block in 0..blocks {
             let (r0, r1) = share(height, blocks, block);
-            if block + 1 < blocks {
+            if self.far && block + 1 < blocks {
                 let next = share(height, blocks, block + 1);
                 self.places.prefetch(self.a, next.0..next.1);
             }

@@ -1,7 +1,7 @@
-//! Rows of a plane moved closer together, or further apart, and widened or rounded on the way.
+//! Rows moved closer together, or further apart, and widened or rounded on the way; and added up.
 
 use super::{Dispatch, Level, Op, Stored, Vector};
-use crate::element::Element;
+use crate::element::{Accumulator, Element};
 
 /// `to[row * pitch + i] = from[row * step + i]` for `i` below `width`, and zeros up to `pitch`.
 pub(crate) fn spread_rows<T: Element>(
@@ -98,5 +98,61 @@ impl<T: Element> Op<T::Acc, T> for Finish<'_, T> {
             <V as Stored<T::Acc>>::load_first,
             <V as Stored<T>>::store_to
         );
+    }
+}
+
+/// `sums[i] += parts[i] + parts[i + pitch] + ..`, in that order, of so many parts.
+pub(crate) fn add_parts<A: Accumulator>(
+    level: Level,
+    sums: &mut [A],
+    parts: &[A],
+    (count, pitch): (usize, usize),
+) {
+    let add = AddParts {
+        sums,
+        parts,
+        count,
+        pitch,
+    };
+    A::dispatch(level, add);
+}
+
+struct AddParts<'a, A> {
+    sums: &'a mut [A],
+    parts: &'a [A],
+    count: usize,
+    pitch: usize,
+}
+
+impl<A: Accumulator> Op<A> for AddParts<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(self) {
+        let AddParts {
+            sums,
+            parts,
+            count,
+            pitch,
+        } = self;
+        assert!(count == 0 || (count - 1) * pitch + sums.len() <= parts.len());
+        let whole = sums.len() - sums.len() % V::LANES;
+        for i in (0..whole).step_by(V::LANES) {
+            // SAFETY: the level is the caller's promise; a vector from `i` on lies in the sums and in
+            // every part, as was just checked.
+            unsafe {
+                let to = sums.as_mut_ptr().add(i);
+                let mut sum = V::load(to);
+                for part in 0..count {
+                    sum = sum.add(V::load(parts.as_ptr().add(part * pitch + i)));
+                }
+                sum.store(to);
+            }
+        }
+        for i in whole..sums.len() {
+            for part in 0..count {
+                sums[i] += parts[part * pitch + i];
+            }
+        }
     }
 }

@@ -56,7 +56,13 @@ pub(in super::super) fn run_wgrad<T: Element>(
     write: Write,
 ) -> Result<()> {
     let (tiles, chunks) = (plan.channels.blocks, job.roles.batch * plan.chunks);
-    split::run(&Gradient { job, plan }, (tiles, chunks), dw, write)
+    split::run(
+        job.level,
+        &Gradient { job, plan },
+        (tiles, chunks),
+        dw,
+        write,
+    )
 }
 
 struct Gradient<'a, 'b, T> {

@@ -129,6 +129,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 places: &scratch.rows,
                 a,
                 zeros,
+                far: false,
                 b,
                 panel: 2 * lanes * depth,
                 add: block > 0,
@@ -273,6 +274,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let short = self.roles.source_channels <= SHORT - usize::from(self.level.pairs());
         let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
         let joined = short && self.roles.groups == 1;
+        // several taps find most of what they read where others left it
+        let far = in_place.is_some() && stencil.taps.len() == 1;
         let Scratch {
             a,
             b,
@@ -313,6 +316,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 places: rows,
                 a,
                 zeros,
+                far,
                 b,
                 panel,
                 add: add || block > 0,
