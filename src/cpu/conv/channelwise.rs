@@ -86,10 +86,10 @@ impl Channels {
         })
     }
 
-    /// In blocks whose weights stay in the L1 cache, of so many of a pair of channels.
-    fn in_blocks(mut self, weights: usize) -> Self {
+    /// In blocks of at most so many weights, with so many of a pair of channels.
+    fn in_blocks(mut self, most: usize, weights: usize) -> Self {
         let vectors = self.vectors();
-        let most = WEIGHTS / product(&[weights, self.sources, self.lanes]).max(1);
+        let most = most / product(&[weights, self.sources, self.lanes]).max(1);
         let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
         self.block = each * self.lanes;
         self.blocks = vectors.div_ceil(each);
@@ -225,7 +225,7 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
         reaches = reaches.iter().map(Reaches::of_pairs).collect();
     }
     let places = reaches.iter().map(|reaches| reaches.places.len()).max()?;
-    let channels = channels.in_blocks(places);
+    let channels = channels.in_blocks(WEIGHTS, places);
     let mut plan = Plan {
         level,
         channels,

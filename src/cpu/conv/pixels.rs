@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::scratch::Buffer;
+use super::scratch::{Buffer, product};
 use super::stencil::{Read, Roles, Stencil, Tap};
-use crate::cpu::simd::{Places, Plan, inside_range};
-use crate::element::Element;
+use crate::cpu::simd::{DEPTH, Places, Plan, inside_range};
+use crate::element::{Accumulator, Element};
 use crate::error::Result;
 
 /// Channels-first: which positions of a channel's plane every tap reads.
@@ -36,33 +36,88 @@ pub(super) fn plan(
     }
 }
 
+/// Positions at which some neighbouring taps all lie inside a row of the source, from what the first of
+/// them reads at the first position.
+fn whole(column: isize, pace: usize, len: usize, size: usize, taps: usize) -> (usize, usize) {
+    inside_range(column, pace, len, size.saturating_sub(taps - 1))
+}
+
+/// Whether all neighbours of the first tap lie inside the source at most positions of a row.
+pub(super) fn mostly_inside(roles: &Roles, stencil: &Stencil) -> bool {
+    let Some(tap) = stencil.taps.first() else {
+        return true;
+    };
+    let (len, size) = (stencil.count[3], roles.source_size[3]);
+    let column = tap.offset[3];
+    let (lo, hi) = whole(column, stencil.pace[3], len, size, stencil.neighbours(0));
+    2 * hi.saturating_sub(lo) >= len
+}
+
 /// Channels-last: where the rows `(image, position, k)` of the block `(k0, depth)` are in the source of
-/// so many images, with `k = (tap, channel)`.
-pub(super) fn places(
+/// so many images, with `k = (tap, channel)`, or in the memory beside it that is returned: zeros, and if
+/// neighbouring taps are `joined`, for which pixels must be next to each other, those of which some lie
+/// outside.
+pub(super) fn places<'a, A: Accumulator>(
     roles: &Roles,
     stencil: &Stencil,
+    (source, joined): (&[A], bool),
     (images, positions): (usize, (usize, usize)),
     block: (usize, usize),
     rows: &mut Places,
-) {
-    let (size, strides, pace) = (roles.source_size, roles.source.spatial, stencil.pace[3]);
+    beside: &'a mut Buffer<A>,
+) -> Result<&'a [A]> {
+    let (size, strides, pace) = (roles.source_size[3], roles.source.spatial, stencil.pace[3]);
+    let channels = roles.source_channels;
+    // rows of the target, at each of which so many elements of a part may not be inside
+    let lines = images * stencil.rows(positions.0, positions.1).count();
+    let partly = |part: Part| {
+        let (column, len) = (part.tap.offset[3], stencil.count[3]);
+        let (lo, hi) = whole(column, pace, len, size, part.taps);
+        (len - hi.saturating_sub(lo)) * part.taps * channels
+    };
+    let length = match joined {
+        true => parts(roles, stencil, block, joined).map(partly).sum(),
+        false => 0,
+    };
+    let beside = beside.take_behind(DEPTH, product(&[lines, length]))?;
+    let mut behind = DEPTH;
     rows.reset(images * (positions.1 - positions.0));
-    for part in parts(roles, stencil, block, false) {
+    for part in parts(roles, stencil, block, joined) {
         rows.run(part.elements.len());
         for (image, read) in reads(roles, stencil, part.tap, (images, positions)) {
-            let (lo, hi) = inside_range(read.column, pace, read.len, size[3]);
-            match read.row {
-                Some(row) if lo < hi => {
-                    let column = (read.column + (lo * pace) as isize) as usize;
-                    let first = image + row + column * strides[3] + part.elements.start;
-                    rows.outside(lo);
-                    rows.inside(first, pace * strides[3], hi - lo);
-                    rows.outside(read.len - hi);
+            let Some(row) = read.row.map(|row| image + row) else {
+                rows.outside(read.len);
+                continue;
+            };
+            let (lo, hi) = whole(read.column, pace, read.len, size, part.taps);
+            let (lo, hi) = if lo < hi {
+                (lo, hi)
+            } else {
+                (read.len, read.len)
+            };
+            let column = |i: usize| read.column + (i * pace) as isize;
+            let mut edge = |i: usize, rows: &mut Places| {
+                let (from, to) = inside_range(column(i), 1, part.taps, size);
+                if from >= to {
+                    return rows.outside(1);
                 }
-                _ => rows.outside(read.len),
+                let copy = &mut beside[behind..][..part.taps * channels];
+                copy.fill(A::zero());
+                let first = row + (column(i) + from as isize) as usize * strides[3];
+                let inside = &mut copy[from * channels..to * channels];
+                inside.copy_from_slice(&source[first..][..inside.len()]);
+                rows.beside(behind + part.elements.start);
+                behind += copy.len();
+            };
+            (0..lo).for_each(|i| edge(i, rows));
+            if lo < hi {
+                let first = row + column(lo) as usize * strides[3] + part.elements.start;
+                rows.inside(first, pace * strides[3], hi - lo);
             }
+            (hi..read.len).for_each(|i| edge(i, rows));
         }
     }
+    Ok(beside)
 }
 
 /// As [`places`], in a copy of the pixels with zeros around them. Neighbouring taps share a copy if

@@ -17,8 +17,8 @@ pub struct Scratch<A> {
     pub(super) rows: Places,
     /// Operands of a product of tiles.
     pub(super) tiles: Buffer<A>,
-    /// A row of a product that is all zeros.
-    pub(super) zeros: Buffer<A>,
+    /// Rows of a product that are not where the others are; it begins with zeros.
+    pub(super) beside: Buffer<A>,
     pub(super) segments: Segments,
     pub(super) offsets: Vec<usize>,
     pub(super) steps: Vec<Step>,
@@ -36,11 +36,11 @@ impl<A: Copy + Default> Buffer<A> {
         take(&mut self.0, len)
     }
 
-    /// `len` zeros.
-    pub fn zeros(&mut self, len: usize) -> Result<&[A]> {
-        let zeros = self.take(len)?;
-        zeros.fill(A::default());
-        Ok(zeros)
+    /// So many zeros, and `len` elements of any value behind them.
+    pub fn take_behind(&mut self, zeros: usize, len: usize) -> Result<&mut [A]> {
+        let all = self.take(zeros.saturating_add(len))?;
+        all[..zeros].fill(A::default());
+        Ok(all)
     }
 }
 

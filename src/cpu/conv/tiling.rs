@@ -159,7 +159,8 @@ pub(super) struct Product<'a, A> {
     /// The rows of `a`.
     pub places: &'a Places,
     pub a: &'a [A],
-    pub zeros: &'a [A],
+    /// As in [`Factors`].
+    pub beside: &'a [A],
     /// Whether rows are asked for before they are used, as is worth it where they come from memory.
     pub far: bool,
     /// Panels of two vectors (the last of one, if they are odd) that begin `panel` apart.
@@ -183,7 +184,7 @@ impl<A: Accumulator> Product<'_, A> {
         let pitch = vectors * lanes;
         if self.level.tiles() {
             let a = copy.take(height.next_multiple_of(STEPS) * ROW)?;
-            copy_rows(self.level, self.places, self.a, a);
+            copy_rows(self.level, self.places, (self.a, self.beside), a);
             for first in (0..vectors).step_by(2) {
                 let lanes = lanes * (vectors - first).min(2);
                 let product = TileProduct {
@@ -215,7 +216,7 @@ impl<A: Accumulator> Product<'_, A> {
                     places: self.places,
                     first: r0,
                     a: self.a,
-                    zeros: self.zeros,
+                    beside: self.beside,
                     b: &self.b[first / 2 * self.panel..],
                     c: &mut c[r0 * pitch + first * lanes..],
                     pitch,

@@ -260,14 +260,13 @@ trait Row<'a, T: Element> {
 /// # Safety
 /// As [`Row::vector`].
 #[inline(always)]
-unsafe fn each_vector<'a, T, V, R>(of: &mut R, pitch: usize)
+unsafe fn each_vector<'a, T, V, R, const GROUPED: bool>(of: &mut R, pitch: usize)
 where
     T: Element,
     V: Vector<Scalar = T::Acc> + Stored<T>,
     R: Row<'a, T>,
 {
     let (width, channels) = (of.row().width, of.row().channels);
-    let grouped = !of.row().group.lanes.is_empty();
     let whole = channels - channels % V::LANES;
     for first in (0..width).step_by(POSITIONS) {
         let block = of.row().block(first);
@@ -275,19 +274,16 @@ where
         unsafe {
             for lane in (0..whole).step_by(V::LANES) {
                 let at = lane / V::LANES * pitch;
-                match (block.whole, grouped) {
-                    (true, false) => of.vector::<V, true, false, false>(&block, lane, at),
-                    (false, false) => of.vector::<V, false, false, false>(&block, lane, at),
-                    (true, true) => of.vector::<V, true, true, true>(&block, lane, at),
-                    (false, true) => of.vector::<V, false, true, true>(&block, lane, at),
+                match (block.whole, GROUPED) {
+                    (true, false) => of.vector::<V, true, false, GROUPED>(&block, lane, at),
+                    (false, false) => of.vector::<V, false, false, GROUPED>(&block, lane, at),
+                    (true, true) => of.vector::<V, true, true, GROUPED>(&block, lane, at),
+                    (false, true) => of.vector::<V, false, true, GROUPED>(&block, lane, at),
                 }
             }
             if whole < channels {
                 let at = whole / V::LANES * pitch;
-                match grouped {
-                    true => of.vector::<V, false, true, true>(&block, whole, at),
-                    false => of.vector::<V, false, true, false>(&block, whole, at),
-                }
+                of.vector::<V, false, true, GROUPED>(&block, whole, at);
             }
         }
     }

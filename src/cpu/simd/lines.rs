@@ -226,6 +226,11 @@ pub(crate) fn mask(range: &Range<usize>, first: usize, lanes: usize) -> u32 {
 
 /// The `i` in `0..len` for which `first + i * pace` is in `0..size`, as a half-open range.
 pub(crate) fn inside_range(first: isize, pace: usize, len: usize, size: usize) -> (usize, usize) {
+    // most rows are inside, and divisions are slow
+    let past = first + (len.saturating_sub(1) * pace) as isize;
+    if first >= 0 && past < size as isize {
+        return (0, len);
+    }
     let lo = if first < 0 {
         first.unsigned_abs().div_ceil(pace)
     } else {

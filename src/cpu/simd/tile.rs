@@ -19,14 +19,23 @@ pub(crate) const ROW: usize = DEPTH + 16;
 pub(crate) struct Places {
     /// Steps in runs, in each of which a row is unbroken.
     runs: Vec<usize>,
-    /// Where each row begins in `a`, for each run.
+    /// Where each row begins in `a`, or [`BESIDE`] it, for each run.
     starts: Vec<usize>,
     rows: usize,
     depth: usize,
 }
 
-/// The start of a row of zeros.
-const OUTSIDE: usize = usize::MAX;
+/// Of a start in the memory beside `a`, whose first [`DEPTH`] elements are zeros.
+const BESIDE: usize = 1 << (usize::BITS - 1);
+
+/// The `steps` from a start on, in `a` or beside it.
+#[inline(always)]
+fn row<'a, A>((a, beside): (&'a [A], &'a [A]), start: usize, steps: usize) -> &'a [A] {
+    match start & BESIDE {
+        0 => &a[start..][..steps],
+        _ => &beside[start & !BESIDE..][..steps],
+    }
+}
 
 impl Places {
     /// Steps of all runs.
@@ -51,19 +60,31 @@ impl Places {
 
     /// The next rows begin `step` after each other.
     pub fn inside(&mut self, first: usize, step: usize, rows: usize) {
-        self.starts.extend((0..rows).map(|i| first + i * step));
+        // products of 64 bits are slow in vectors, sums are not
+        let mut next = first;
+        self.starts.extend((0..rows).map(|_| {
+            let start = next;
+            next += step;
+            start
+        }));
     }
 
     /// The next rows are all zeros.
     pub fn outside(&mut self, rows: usize) {
-        self.starts.resize(self.starts.len() + rows, OUTSIDE);
+        self.starts.extend(std::iter::repeat_n(BESIDE, rows));
+    }
+
+    /// The next row begins there in the memory beside `a`.
+    pub fn beside(&mut self, start: usize) {
+        self.starts.push(BESIDE | start);
     }
 
     /// Asks for some rows to come to the caches, if they have one run: those of several overlap with
     /// rows that were read.
     pub fn prefetch<A>(&self, a: &[A], rows: Range<usize>) {
         if let [steps] = self.runs[..] {
-            for &start in self.starts[rows].iter().filter(|&&start| start != OUTSIDE) {
+            let starts = self.starts[rows].iter();
+            for &start in starts.filter(|&start| start & BESIDE == 0) {
                 super::prefetch(&a[start..start + steps]);
             }
         }
@@ -78,13 +99,24 @@ impl Places {
 }
 
 /// Copies rows one after the other, [`ROW`] apart, with zeros up to the next multiple of [`STEPS`].
-pub(crate) fn copy_rows<A: MicroKernel>(level: Level, places: &Places, a: &[A], to: &mut [A]) {
-    A::dispatch(level, Copied { places, a, to });
+pub(crate) fn copy_rows<A: MicroKernel>(
+    level: Level,
+    places: &Places,
+    operands: (&[A], &[A]),
+    to: &mut [A],
+) {
+    let copied = Copied {
+        places,
+        operands,
+        to,
+    };
+    A::dispatch(level, copied);
 }
 
 struct Copied<'a, A> {
     places: &'a Places,
-    a: &'a [A],
+    /// `a` and what is beside it.
+    operands: (&'a [A], &'a [A]),
     to: &'a mut [A],
 }
 
@@ -94,24 +126,22 @@ impl<A: Copy> Op<A> for Copied<'_, A> {
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(self) {
         const { assert!(V::LANES <= ROW - DEPTH && STEPS <= ROW - DEPTH) };
-        let Copied { places, a, to } = self;
-        for (row, to) in to.chunks_exact_mut(ROW).enumerate().take(places.rows) {
-            let starts = places.starts.iter().skip(row).step_by(places.rows);
+        let Copied {
+            places,
+            operands,
+            to,
+        } = self;
+        for (i, to) in to.chunks_exact_mut(ROW).enumerate().take(places.rows) {
+            let starts = places.starts.iter().skip(i).step_by(places.rows);
             let mut k = 0;
             for (&steps, &start) in places.runs.iter().zip(starts) {
-                let from = match start {
-                    OUTSIDE => None,
-                    start => Some(&a[start..][..steps]),
-                };
+                let from = row(operands, start, steps);
                 for at in (0..steps).step_by(V::LANES) {
                     let lanes = u32::MAX >> (32 - V::LANES.min(steps - at));
                     // SAFETY: the level is the caller's promise. The mask ends with the row of `a`;
                     // `to` has room for a vector behind the last step, at most DEPTH.
                     unsafe {
-                        let vector = match from {
-                            Some(from) => V::zero().load_masked(lanes, from.as_ptr().add(at)),
-                            None => V::zero(),
-                        };
+                        let vector = V::zero().load_masked(lanes, from.as_ptr().add(at));
                         vector.store(to[k + at..][..V::LANES].as_mut_ptr());
                     }
                 }
@@ -131,8 +161,8 @@ pub(crate) struct Factors<'a, A> {
     pub places: &'a Places,
     pub first: usize,
     pub a: &'a [A],
-    /// Of [`DEPTH`] elements.
-    pub zeros: &'a [A],
+    /// Memory beside `a`, which begins with [`DEPTH`] zeros.
+    pub beside: &'a [A],
     /// Step `k` is `b[k * width..][..width]`, with `width = vectors * lanes`.
     pub b: &'a [A],
     /// Row `i` is `c[i * pitch..][..width]`.
@@ -170,7 +200,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
             places,
             first,
             a,
-            zeros,
+            beside,
             b,
             c,
             pitch,
@@ -178,7 +208,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
             stream,
         } = self.0;
         let width = N * V::LANES;
-        assert!(first + R <= places.rows && zeros.len() >= DEPTH);
+        assert!(first + R <= places.rows);
         assert_eq!(places.starts.len(), places.runs.len() * places.rows);
         assert!(b.len() >= places.depth * width);
         assert!(pitch >= width && c.len() >= (R - 1) * pitch + width);
@@ -199,11 +229,9 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
             let starts = places.starts.chunks_exact(places.rows);
             for (&steps, starts) in places.runs.iter().zip(starts) {
                 let starts = &starts[first..first + R];
-                let mut rows = [zeros.as_ptr(); R];
+                let mut rows = [a.as_ptr(); R];
                 for i in 0..R {
-                    if starts[i] != OUTSIDE {
-                        rows[i] = a[starts[i]..][..steps].as_ptr();
-                    }
+                    rows[i] = row((a, beside), starts[i], steps).as_ptr();
                 }
                 for k in 0..steps {
                     let mut lanes = [V::zero(); N];

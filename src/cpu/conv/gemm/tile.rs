@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::super::pack::{Panels, row_block, transpose};
-use super::super::pixels::{pixels, places, plan};
+use super::super::pixels::{mostly_inside, pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::super::tiling::{Grid, Product};
 use super::Job;
 use crate::cpu::output::{add_scalar, store_strided};
-use crate::cpu::simd::{DEPTH, MicroKernel, Place, ROW, Rows, as_acc, gather};
+use crate::cpu::simd::{MicroKernel, Place, ROW, Rows, as_acc, gather};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
@@ -83,7 +83,6 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let reduction = self.reduction(stencil);
         let c = scratch.c.take(height * width)?;
         let b = scratch.b.take(reduction.block * width)?;
-        let zeros = scratch.zeros.zeros(DEPTH)?;
         if reduction.total == 0 {
             c.fill(T::Acc::default());
         } else {
@@ -128,7 +127,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 level: self.level,
                 places: &scratch.rows,
                 a,
-                zeros,
+                beside: &[],
                 far: false,
                 b,
                 panel: 2 * lanes * depth,
@@ -268,12 +267,13 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let vectors = (m1 - m0).div_ceil(lanes);
         let reduction = self.reduction(stencil);
         let source = self.source(tile);
-        // Rows of pixels are used where they lie, unless they would be broken often or share sets
-        // of the L1 cache.
+        // Rows of pixels are used where they lie, those of neighbouring taps together if they are
+        // short, unless they would be broken often or share sets of the L1 cache.
         let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
         let short = self.roles.source_channels <= SHORT - usize::from(self.level.pairs());
-        let in_place = as_acc(source).filter(|_| !short && !step.is_multiple_of(SETS));
         let joined = short && self.roles.groups == 1;
+        let whole = !short || joined && mostly_inside(&self.roles, stencil);
+        let in_place = as_acc(source).filter(|_| whole && !step.is_multiple_of(SETS));
         // several taps find most of what they read where others left it
         let far = in_place.is_some() && stencil.taps.len() == 1;
         let Scratch {
@@ -281,10 +281,9 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             b,
             rows,
             tiles,
-            zeros,
+            beside,
             ..
         } = scratch;
-        let zeros = zeros.zeros(DEPTH)?;
         if reduction.total == 0 && !add {
             c.fill(T::Acc::default());
         }
@@ -292,14 +291,16 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let (panel, first) = (panels.size(), m0 / (2 * lanes));
         for block in 0..reduction.blocks {
             let k = reduction.range(block);
-            let a = match in_place {
+            let (a, beside) = match in_place {
                 Some(source) => {
-                    places(&self.roles, stencil, positions, k, rows);
-                    source
+                    let from = (source, joined);
+                    let beside = places(&self.roles, stencil, from, positions, k, rows, beside)?;
+                    (source, beside)
                 }
                 None => {
-                    let source = (source, joined);
-                    pixels(&self.roles, stencil, source, positions, k, rows, a)?
+                    let from = (source, joined);
+                    let copy = pixels(&self.roles, stencil, from, positions, k, rows, a)?;
+                    (copy, &[][..])
                 }
             };
             let b = if packed.is_empty() {
@@ -315,7 +316,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 level: self.level,
                 places: rows,
                 a,
-                zeros,
+                beside,
                 far,
                 b,
                 panel,

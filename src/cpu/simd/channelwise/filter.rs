@@ -61,7 +61,12 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
         // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
         // weights of every vector, were just checked.
-        unsafe { each_vector::<T, V, _>(&mut self, pitch) }
+        unsafe {
+            match self.row.group.lanes.is_empty() {
+                true => each_vector::<T, V, _, false>(&mut self, pitch),
+                false => each_vector::<T, V, _, true>(&mut self, pitch),
+            }
+        }
     }
 }
 

@@ -45,7 +45,12 @@ impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
         assert!(self.dy.len() >= (row.width - 1) * self.step + channels);
         // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and the
         // sums of every vector were just checked.
-        unsafe { each_vector::<T, V, _>(&mut self, pitch) }
+        unsafe {
+            match self.row.group.lanes.is_empty() {
+                true => each_vector::<T, V, _, false>(&mut self, pitch),
+                false => self.grouped::<V>(pitch),
+            }
+        }
     }
 }
 
@@ -92,6 +97,118 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
 }
 
 impl<T: Element> Gradient<'_, T> {
+    /// All taps, for groups of several channels: sums of several source channels stay in registers while
+    /// the row is read.
+    ///
+    /// # Safety
+    /// As [`Row::vector`].
+    #[inline(always)]
+    unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>>(&mut self, pitch: usize) {
+        let (channels, sources) = (self.row.channels, self.row.group.sources);
+        // sums that fit the registers, of which there are 32 where tiles have many rows, else 16
+        let most = if V::ROWS > 8 { 24 } else { 8 };
+        for lane in (0..channels).step_by(V::LANES) {
+            let sums = self.sums.as_mut_ptr().wrapping_add(lane / V::LANES * pitch);
+            for run in self.row.runs.iter() {
+                let mut nth = 0;
+                while nth < sources {
+                    let left = sources - nth;
+                    // SAFETY: by this function's contract.
+                    unsafe {
+                        macro_rules! taps {
+                            ($k:literal: $($g:literal)*) => {
+                                $(if left >= $g && $g * $k <= most {
+                                    self.group_taps::<V, $k, $g>(run, (nth, lane), sums);
+                                    nth += $g;
+                                } else)* {
+                                    self.group_taps::<V, $k, 1>(run, (nth, lane), sums);
+                                    nth += 1;
+                                }
+                            };
+                        }
+                        match run.count {
+                            1 => taps!(1: 8 4 2),
+                            2 => taps!(2: 8 4 2),
+                            3 => taps!(3: 8 4 2),
+                            4 => taps!(4: 4 2),
+                            5 => taps!(5: 4 2),
+                            6 => taps!(6: 4 2),
+                            _ => taps!(7: 2),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `K` taps of `G` source channels from the `nth` on, for all positions of the row.
+    ///
+    /// # Safety
+    /// As [`Row::vector`].
+    #[inline(always)]
+    unsafe fn group_taps<V: Vector<Scalar = T::Acc> + Stored<T>, const K: usize, const G: usize>(
+        &self,
+        run: &Run,
+        (nth, lane): (usize, usize),
+        target: *mut T::Acc,
+    ) {
+        let row = &self.row;
+        let lanes = V::LANES.min(row.channels - lane);
+        let place = |g: usize, q: usize| ((nth + g) * row.taps + run.taps[q]) * V::LANES;
+        let block = Positions {
+            first: 0,
+            count: row.width,
+            whole: false,
+        };
+        let reads = row.reads::<true>(run, &block, (nth, lane), V::LANES);
+        let all = row.width + K - 1;
+        let (lo, hi) = super::super::inside_range(run.column, row.pace, all, row.size);
+        // SAFETY: by this function's contract; reads outside of the source are not made, nor are those
+        // of positions that are not there.
+        unsafe {
+            let mut sums = [[V::zero(); K]; G];
+            for g in 0..G {
+                for q in 0..K {
+                    sums[g][q] = V::load(target.add(place(g, q)));
+                }
+            }
+            for i in lo..hi {
+                let from = reads.from.wrapping_add(i * reads.step);
+                let x = V::zero().load_masked(reads.mask, from);
+                let mut dy = [V::zero(); K];
+                if i + 1 >= K && i < row.width {
+                    for q in 0..K {
+                        dy[q] =
+                            V::load_first(lanes, self.dy.as_ptr().add((i - q) * self.step + lane));
+                    }
+                    for g in 0..G {
+                        let x = x.permute(reads.index.add(g * V::LANES));
+                        for q in 0..K {
+                            sums[g][q] = dy[q].multiply_add(x, sums[g][q]);
+                        }
+                    }
+                    continue;
+                }
+                for q in 0..K {
+                    // a product with no position must not be taken, lest 0 * NaN reach a sum
+                    if i < q || i - q >= row.width {
+                        continue;
+                    }
+                    let dy = V::load_first(lanes, self.dy.as_ptr().add((i - q) * self.step + lane));
+                    for g in 0..G {
+                        let x = x.permute(reads.index.add(g * V::LANES));
+                        sums[g][q] = dy.multiply_add(x, sums[g][q]);
+                    }
+                }
+            }
+            for g in 0..G {
+                for q in 0..K {
+                    sums[g][q].store(target.add(place(g, q)));
+                }
+            }
+        }
+    }
+
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
