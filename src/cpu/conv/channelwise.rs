@@ -31,6 +31,8 @@ use rows::{Read, Segment, Segments, SourceRows};
 
 /// Weights of a block of channels: they should stay in the L1 cache.
 const WEIGHTS: usize = 4096;
+/// Those of channels in groups are not used as often; they should stay in the L2 cache.
+const GROUPS: usize = 1 << 15;
 /// Vectors of a block of channels at least: lines of a position that are read together.
 const VECTORS: usize = 4;
 /// Tiles are made smaller until there are this many tasks...
@@ -86,9 +88,10 @@ impl Channels {
         })
     }
 
-    /// In blocks of at most so many weights, with so many of a pair of channels.
-    fn in_blocks(mut self, most: usize, weights: usize) -> Self {
+    /// In blocks, with so many weights, or sums of such, of a pair of channels.
+    fn in_blocks(mut self, weights: usize) -> Self {
         let vectors = self.vectors();
+        let most = if self.sources > 1 { GROUPS } else { WEIGHTS };
         let most = most / product(&[weights, self.sources, self.lanes]).max(1);
         let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
         self.block = each * self.lanes;
@@ -225,7 +228,7 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
         reaches = reaches.iter().map(Reaches::of_pairs).collect();
     }
     let places = reaches.iter().map(|reaches| reaches.places.len()).max()?;
-    let channels = channels.in_blocks(WEIGHTS, places);
+    let channels = channels.in_blocks(places);
     let mut plan = Plan {
         level,
         channels,

@@ -6,7 +6,7 @@ use super::super::split::{self, Sums, share};
 use super::super::wgrad;
 use super::rows::copy_rows;
 use super::{
-    Channels, Reaches, Runs, Segments, SourceRows, WEIGHTS, channel_row_of, far, prefetch_pixels,
+    Channels, Reaches, Runs, Segments, SourceRows, channel_row_of, far, prefetch_pixels,
     prefetch_source, rows,
 };
 use crate::cpu::output::{Output, store_strided};
@@ -27,18 +27,13 @@ pub(in super::super) struct GradientPlan {
     chunks: usize,
 }
 
-/// Sums of a block of channels in groups: they should stay in the L2 cache.
-const SUMS: usize = 1 << 15;
-
 /// Positions of a chunk, as many as make it worth handing out.
 const POSITIONS: usize = 1 << 9;
 
 /// Whether this is the way to compute a wgrad.
 pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
     let channels = Channels::new::<T>(job.level, &job.roles, job.layouts.activation)?;
-    // those of groups are added to once a row, and are not read as often as the weights
-    let most = if channels.sources > 1 { SUMS } else { WEIGHTS };
-    let channels = channels.in_blocks(most, job.stencil.taps.len());
+    let channels = channels.in_blocks(job.stencil.taps.len());
     let rows = rows(&job.stencil);
     let reaches = Reaches::new(&job.stencil);
     let sources = channels.source(channels.block);

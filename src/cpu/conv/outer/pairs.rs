@@ -14,6 +14,7 @@ use super::plan::Run;
 use super::{Products, Tile};
 use crate::cpu::simd::{
     self, MicroKernel, STEPS, Segments, TileProduct, as_elements, interleave, multiply_tiles,
+    prefetch,
 };
 use crate::cpu::strides::Strides;
 use crate::element::Element;
@@ -40,6 +41,11 @@ struct Pixels<'a, T> {
     first: usize,
     pitch: usize,
 }
+
+/// Bytes of both operands up to which they may be in a cache (tests have none).
+const CACHED: usize = if cfg!(test) { 0 } else { 1 << 22 };
+/// Elements that are asked for ahead of those that are read.
+const AHEAD: usize = 1 << 11;
 
 /// Memory for so many pairs of lanes, and for zeros that tiles read behind them.
 fn padded<A: Copy + Default>(
@@ -172,10 +178,18 @@ impl<T: Element> Job<'_, T> {
     fn pairs_of(&self, row: &PixelRow<T>, taps: usize, channels: usize, to: &mut [T::Acc]) {
         let level = self.level;
         let inside = |column: isize| usize::try_from(column).ok().filter(|&at| at < row.size);
+        // several taps find most of what they read where others left it
+        let far =
+            self.stencil.taps.len() == 1 && size_of_val(self.x) + size_of_val(self.dy) > CACHED;
         for (pair, to) in to.chunks_exact_mut(taps * channels).enumerate() {
             let first = row.first + (2 * pair * row.stride) as isize;
             let second = (2 * pair + 1 < row.len).then_some(first + row.stride as isize);
             let end = second.unwrap_or(first) + taps as isize;
+            if far && first >= 0 {
+                let ahead = row.pixels.len().min(first as usize * row.pitch + AHEAD);
+                let end = row.pixels.len().min(ahead + 2 * row.stride * row.pitch);
+                prefetch(&row.pixels[ahead..end]);
+            }
             if channels == row.pitch && first >= 0 && end <= row.size as isize {
                 let pixels = |column: isize| &row.pixels[column as usize * row.pitch..][..to.len()];
                 interleave(level, Some(pixels(first)), second.map(pixels), to);
