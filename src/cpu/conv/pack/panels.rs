@@ -20,6 +20,8 @@ const COLUMNS: usize = 64;
 /// Rows of a panel that are asked for beforehand: each is on a page of its own, so that the processor
 /// does not foresee them.
 const AHEAD: usize = 16;
+/// Elements of each row that are transposed at once, while the next ones are asked for.
+const STRIP: usize = 32;
 /// Elements of the widest panel.
 const WIDEST: usize = 32;
 
@@ -331,8 +333,15 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
     ) {
         let roles = &self.job.roles;
         if roles.weight_source == 1 {
-            let (step, size) = (roles.weight_target, (channels, count));
-            return transpose(self.job.level, from, step, size, to, width);
+            let step = roles.weight_target;
+            for first in (0..count).step_by(STRIP) {
+                let end = count.min(first + STRIP);
+                let next = end..count.min(end + STRIP);
+                (0..channels).for_each(|row| simd::prefetch(&from[row * step..][next.clone()]));
+                let (size, to) = ((channels, end - first), &mut to[first * width..]);
+                transpose(self.job.level, &from[first..], step, size, to, width);
+            }
+            return;
         }
         for (i, to) in to.chunks_exact_mut(width).enumerate().take(count) {
             let from = from[i * roles.weight_source..].iter();
