@@ -314,6 +314,16 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
     ) {
         let (pitch, unit) = (self.job.roles.weight_source, self.unit());
         let row = |i: usize| (i < count).then(|| &from[i * pitch..][..channels]);
+        if unit == 1 {
+            for first in (0..count).step_by(AHEAD) {
+                let end = count.min(first + AHEAD);
+                (end..end + AHEAD).filter_map(row).for_each(simd::prefetch);
+                let to = (&mut to[first * width..end * width], width);
+                let size = (end - first, channels);
+                simd::spread_rows(self.job.level, (&from[first * pitch..], pitch), size, to);
+            }
+            return;
+        }
         let steps = (0..count).step_by(unit).zip(to.chunks_exact_mut(width));
         for (i, to) in steps {
             let ahead = i + AHEAD..i + AHEAD + unit;
