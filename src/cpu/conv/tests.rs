@@ -338,6 +338,44 @@ fn larger_problems_equal_the_definition() {
     }
 }
 
+/// At the first and the last rows some taps read outside of `x`, and others do not.
+#[test]
+fn a_nan_of_dy_reaches_the_taps_that_are_multiplied_by_it() {
+    let layouts = LAYOUTS[3];
+    let params = ConvParams {
+        groups: 20,
+        padding: Padding::uniform(1),
+        ..ConvParams::default()
+    };
+    let p = ConvProblem::<2>::new(&[1, 20, 5, 6], &[20, 1, 3, 3], &params).unwrap();
+    let p = p.lift();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for level in [Level::available(), pair_levels()].concat() {
+        for row in 0..5 {
+            nan_of_dy::<bf16>(&p, level, layouts, row, &mut rng);
+            nan_of_dy::<f32>(&p, level, layouts, row, &mut rng);
+        }
+    }
+}
+
+fn nan_of_dy<T: Element>(
+    p: &ConvProblem<4>,
+    level: Level,
+    layouts: Layouts,
+    row: usize,
+    rng: &mut ChaCha8Rng,
+) {
+    let len = |shape: Vec<usize>| shape.iter().product::<usize>();
+    let x: Vec<T> = integers(rng, len(p.x_shape()));
+    let mut dy: Vec<T> = integers(rng, len(p.y_shape()));
+    // any channel of any column
+    dy[row * 6 * 20 + rng.random_range(0..6 * 20)] = T::from_f64(f64::NAN);
+    let [mut got, mut expected] = [(); 2].map(|()| vec![T::default(); len(p.w_shape())]);
+    wgrad_at(level, p, layouts, (&x, &dy), &mut got, Write::Overwrite).unwrap();
+    naive::wgrad(p, layouts, &x, &dy, &mut expected, Write::Overwrite);
+    assert!(same(&got, &expected), "{level:?} row {row} {p:?}");
+}
+
 #[test]
 fn bits_do_not_depend_on_threads() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);

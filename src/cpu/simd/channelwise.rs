@@ -26,7 +26,7 @@ pub(crate) struct Run {
     pub count: usize,
     /// Places of the taps among the weights of a vector.
     pub taps: [usize; RUN],
-    /// As in [`Vector::keep`], of what is read.
+    /// As in [`Vector::keep`], of what is read and of what it is multiplied by in a gradient.
     pub keep: u32,
     /// The reads inside the source, for the positions that are computed.
     inside: (usize, usize),

@@ -7,8 +7,9 @@
 use super::super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{RUN, Run};
 
-/// The first half of a pair.
+/// The halves of a pair.
 const FIRST: u32 = 0xffff;
+const SECOND: u32 = !FIRST;
 
 /// A [`Run`] before a row is chosen: the offset of its first tap, and of a second row.
 #[derive(Clone)]
@@ -177,7 +178,14 @@ impl Reaches {
                 _ => &rows[..],
             };
             if used.iter().any(Option::is_some) {
-                to.runs.push(reach.run);
+                let mut run = reach.run;
+                // the other half has no product, lest 0 * NaN reach a sum
+                run.keep = match (next, rows) {
+                    (Some(_), [Some(_), None]) => FIRST,
+                    (Some(_), [None, Some(_)]) => SECOND,
+                    _ => run.keep,
+                };
+                to.runs.push(run);
                 to.rows.push(rows);
             }
         }

@@ -172,14 +172,17 @@ impl<T: Element> Gradient<'_, T> {
                     sums[g][q] = V::load(target.add(place(g, q)));
                 }
             }
+            let load = |j: usize| {
+                let dy = V::load_first(lanes, self.dy.as_ptr().add(j * self.step + lane));
+                dy.keep(run.keep)
+            };
             for i in lo..hi {
                 let from = reads.from.wrapping_add(i * reads.step);
                 let x = V::zero().load_masked(reads.mask, from);
                 let mut dy = [V::zero(); K];
                 if i + 1 >= K && i < row.width {
                     for q in 0..K {
-                        dy[q] =
-                            V::load_first(lanes, self.dy.as_ptr().add((i - q) * self.step + lane));
+                        dy[q] = load(i - q);
                     }
                     for g in 0..G {
                         let x = x.permute(reads.index.add(g * V::LANES));
@@ -194,7 +197,7 @@ impl<T: Element> Gradient<'_, T> {
                     if i < q || i - q >= row.width {
                         continue;
                     }
-                    let dy = V::load_first(lanes, self.dy.as_ptr().add((i - q) * self.step + lane));
+                    let dy = load(i - q);
                     for g in 0..G {
                         let x = x.permute(reads.index.add(g * V::LANES));
                         sums[g][q] = dy.multiply_add(x, sums[g][q]);
@@ -230,6 +233,10 @@ impl<T: Element> Gradient<'_, T> {
     ) {
         // SAFETY: by this function's contract.
         unsafe {
+            let mut dy = *dy;
+            for j in 0..POSITIONS {
+                dy[j] = dy[j].keep(run.keep);
+            }
             let mut sums = [V::zero(); K];
             for q in 0..K {
                 sums[q] = V::load(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
