@@ -8,6 +8,7 @@
 //! Where the machine multiplies pairs of bf16, these are channels of a group where they lie, or two
 //! rows of the source ([`reach`]).
 
+mod channels;
 mod gradient;
 mod reach;
 mod rows;
@@ -19,109 +20,20 @@ use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
-    ChannelRow, ChannelTarget, Group, Level, MicroKernel, Run, channel_row, join, prefetch,
+    ChannelRow, ChannelTarget, Level, MicroKernel, Run, channel_row, join, prefetch,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
-use crate::shape::Layout;
+use channels::Channels;
 pub(super) use gradient::{run_wgrad, wgrad_plan};
 use reach::{Reaches, Runs};
 use rows::{Read, Segment, Segments, SourceRows};
 
-/// Weights of a block of channels: they should stay in the L1 cache.
-const WEIGHTS: usize = 4096;
-/// Those of channels in groups are not used as often; they should stay in the L2 cache.
-const GROUPS: usize = 1 << 15;
-/// Vectors of a block of channels at least: lines of a position that are read together.
-const VECTORS: usize = 4;
 /// Tiles are made smaller until there are this many tasks...
 const TASKS: usize = 32;
 /// ...while they have more products than this, in vectors.
 const SMALLEST: usize = 1 << 11;
-
-/// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
-const PERMUTED: usize = 8;
-
-/// Target channels in vectors, and blocks of them.
-struct Channels {
-    total: usize,
-    lanes: usize,
-    /// Channels of a block, whole vectors.
-    block: usize,
-    blocks: usize,
-    /// Channels of a group.
-    sources: usize,
-    targets: usize,
-    /// As [`Group`] has it.
-    index: Vec<u32>,
-}
-
-impl Channels {
-    /// `None` where lanes of channels are not the way.
-    fn new<T: Element>(level: Level, roles: &Roles, layout: Layout) -> Option<Self> {
-        let lanes = T::Acc::geometry(level).lanes;
-        let (sources, targets) = (roles.source_channels, roles.target_channels);
-        let total = roles.groups * targets;
-        let depthwise = (sources, targets) == (1, 1);
-        let permuted = lanes >= PERMUTED
-            && roles.groups > 1
-            && targets < lanes
-            && lanes.is_multiple_of(targets)
-            && sources <= targets;
-        let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
-        (suits && (depthwise || permuted)).then(|| {
-            let source = |nth, lane| (lane / targets * sources + nth) as u32;
-            let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
-            Channels {
-                total,
-                lanes,
-                block: total.next_multiple_of(lanes),
-                blocks: 1,
-                sources,
-                targets,
-                index: match depthwise {
-                    true => Vec::new(),
-                    false => index.collect(),
-                },
-            }
-        })
-    }
-
-    /// In blocks, with so many weights, or sums of such, of a pair of channels.
-    fn in_blocks(mut self, weights: usize) -> Self {
-        let vectors = self.vectors();
-        let most = if self.sources > 1 { GROUPS } else { WEIGHTS };
-        let most = most / product(&[weights, self.sources, self.lanes]).max(1);
-        let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
-        self.block = each * self.lanes;
-        self.blocks = vectors.div_ceil(each);
-        self
-    }
-
-    fn group(&self) -> Group<'_> {
-        Group {
-            sources: self.sources,
-            targets: self.targets,
-            lanes: &self.index,
-        }
-    }
-
-    /// The first source channel of a block that begins at a target channel.
-    fn source(&self, first: usize) -> usize {
-        first / self.targets * self.sources
-    }
-
-    /// First channel of a block, and how many.
-    fn of_block(&self, block: usize) -> (usize, usize) {
-        let first = block * self.block;
-        (first, self.block.min(self.total - first))
-    }
-
-    fn vectors(&self) -> usize {
-        self.total.div_ceil(self.lanes)
-    }
-}
 
 /// Some columns of a row whose runs were chosen, of `count` channels of the target.
 fn channel_row_of<'a, A>(

@@ -34,7 +34,7 @@ use super::stencil::{Roles, Stencil};
 use super::tiling::{Grid, Reduction};
 use super::widened;
 use crate::cpu::crew::try_each;
-use crate::cpu::output::{Output, store};
+use crate::cpu::output::{Output, store, store_strided};
 use crate::cpu::simd::{Level, MicroKernel, Pixels, narrow_past, narrow_pixels};
 use crate::element::Element;
 use crate::error::Result;
@@ -102,6 +102,19 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         match self.streams() {
             true => narrow_past(self.level, sums, to),
             false => store(self.level, sums, to, self.write),
+        }
+    }
+
+    /// As [`Job::store`] of a row of the target, from `at` on with `step` elements from one to the next.
+    ///
+    /// # Safety
+    /// As [`Output::part`], for each of those elements.
+    pub unsafe fn store_row(&self, sums: &mut [T::Acc], at: usize, step: usize) {
+        match step {
+            // SAFETY: by this function's contract.
+            1 => self.store(sums, unsafe { self.target.part(at, sums.len()) }),
+            // SAFETY: as above.
+            _ => unsafe { store_strided(self.level, sums, &self.target, (at, step), self.write) },
         }
     }
 

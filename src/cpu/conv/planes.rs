@@ -8,7 +8,7 @@ use super::scratch::{Scratch, product, take};
 use super::split::{PIECES, share};
 use super::stencil::Stencil;
 use crate::cpu::crew::try_each;
-use crate::cpu::output::{add_scalar, store_strided};
+use crate::cpu::output::add_scalar;
 use crate::cpu::simd::{
     Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, direct_vectors, finish_rows, plane_filters,
 };
@@ -210,14 +210,8 @@ impl<T: Element> Part<'_, '_, T> {
         }
         for row in 0..rows {
             let (to, sums) = (to(row), &mut sums[flat.row(row)]);
-            match stencil.step[3] {
-                // SAFETY: as above.
-                1 => job.store(sums, unsafe { job.target.part(to, width) }),
-                // SAFETY: as above.
-                step => unsafe {
-                    store_strided(job.level, sums, &job.target, (to, step), job.write)
-                },
-            }
+            // SAFETY: as above.
+            unsafe { job.store_row(sums, to, stencil.step[3]) };
         }
     }
 }

@@ -7,7 +7,7 @@ use super::super::ring::segments;
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::{Blocks, Grid, Tile, chunk};
-use crate::cpu::output::{Output, add_scalar, store_strided};
+use crate::cpu::output::{Output, add_scalar};
 use crate::cpu::simd::{self, Direct, HEIGHTS, Lines, as_acc};
 use crate::cpu::strides::unravel;
 use crate::element::Element;
@@ -107,21 +107,8 @@ pub(super) fn compute<T: Element, S: Element<Acc = T::Acc>>(
             let outer = unravel(row * lines.width, stencil.count);
             let j = [outer[0], outer[1], outer[2], tile.columns.start];
             let at = target + roles.target.at(stencil.target(j));
-            if stencil.step[3] == 1 {
-                // SAFETY: as above.
-                job.store(here, unsafe { job.target.part(at, width) });
-            } else {
-                // SAFETY: as above.
-                unsafe {
-                    store_strided(
-                        job.level,
-                        here,
-                        &job.target,
-                        (at, stencil.step[3]),
-                        job.write,
-                    )
-                };
-            }
+            // SAFETY: as above.
+            unsafe { job.store_row(here, at, stencil.step[3]) };
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::super::tiling::{Grid, Product};
 use super::Job;
-use crate::cpu::output::{add_scalar, store_strided};
+use crate::cpu::output::add_scalar;
 use crate::cpu::simd::{MicroKernel, Place, ROW, Rows, as_acc, gather};
 use crate::element::Element;
 use crate::error::Result;
@@ -162,21 +162,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 let (row, rest) = sums.split_at_mut(len);
                 sums = rest;
                 let at = at + self.roles.target.at(stencil.target(j));
-                if stencil.step[3] == 1 {
-                    // SAFETY: as above.
-                    self.store(row, unsafe { self.target.part(at, len) });
-                } else {
-                    // SAFETY: as above.
-                    unsafe {
-                        store_strided(
-                            self.level,
-                            row,
-                            &self.target,
-                            (at, stencil.step[3]),
-                            self.write,
-                        )
-                    };
-                }
+                // SAFETY: as above.
+                unsafe { self.store_row(row, at, stencil.step[3]) };
             }
         }
     }

@@ -1,0 +1,97 @@
+//! Target channels as lanes, in vectors and in blocks of those.
+
+use super::super::scratch::product;
+use super::super::stencil::Roles;
+use crate::cpu::simd::{Group, Level, MicroKernel};
+use crate::element::Element;
+use crate::shape::Layout;
+
+/// Weights of a block of channels: they should stay in the L1 cache.
+const WEIGHTS: usize = 4096;
+/// Those of channels in groups are not used as often; they should stay in the L2 cache.
+const GROUPS: usize = 1 << 15;
+/// Vectors of a block of channels at least: lines of a position that are read together.
+const VECTORS: usize = 4;
+
+/// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
+const PERMUTED: usize = 8;
+
+/// Target channels in vectors, and blocks of them.
+pub(super) struct Channels {
+    pub total: usize,
+    pub lanes: usize,
+    /// Channels of a block, whole vectors.
+    pub block: usize,
+    pub blocks: usize,
+    /// Channels of a group.
+    pub sources: usize,
+    pub targets: usize,
+    /// As [`Group`] has it.
+    index: Vec<u32>,
+}
+
+impl Channels {
+    /// `None` where lanes of channels are not the way.
+    pub fn new<T: Element>(level: Level, roles: &Roles, layout: Layout) -> Option<Self> {
+        let lanes = T::Acc::geometry(level).lanes;
+        let (sources, targets) = (roles.source_channels, roles.target_channels);
+        let total = roles.groups * targets;
+        let depthwise = (sources, targets) == (1, 1);
+        let permuted = lanes >= PERMUTED
+            && roles.groups > 1
+            && targets < lanes
+            && lanes.is_multiple_of(targets)
+            && sources <= targets;
+        let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
+        (suits && (depthwise || permuted)).then(|| {
+            let source = |nth, lane| (lane / targets * sources + nth) as u32;
+            let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
+            Channels {
+                total,
+                lanes,
+                block: total.next_multiple_of(lanes),
+                blocks: 1,
+                sources,
+                targets,
+                index: match depthwise {
+                    true => Vec::new(),
+                    false => index.collect(),
+                },
+            }
+        })
+    }
+
+    /// In blocks, with so many weights, or sums of such, of a pair of channels.
+    pub fn in_blocks(mut self, weights: usize) -> Self {
+        let vectors = self.vectors();
+        let most = if self.sources > 1 { GROUPS } else { WEIGHTS };
+        let most = most / product(&[weights, self.sources, self.lanes]).max(1);
+        let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
+        self.block = each * self.lanes;
+        self.blocks = vectors.div_ceil(each);
+        self
+    }
+
+    pub fn group(&self) -> Group<'_> {
+        Group {
+            sources: self.sources,
+            targets: self.targets,
+            lanes: &self.index,
+        }
+    }
+
+    /// The first source channel of a block that begins at a target channel.
+    pub fn source(&self, first: usize) -> usize {
+        first / self.targets * self.sources
+    }
+
+    /// First channel of a block, and how many.
+    pub fn of_block(&self, block: usize) -> (usize, usize) {
+        let first = block * self.block;
+        (first, self.block.min(self.total - first))
+    }
+
+    pub fn vectors(&self) -> usize {
+        self.total.div_ceil(self.lanes)
+    }
+}
