@@ -61,7 +61,7 @@ pub(crate) use channelwise::{
 };
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,
-    vectors as direct_vectors,
+    tallest as direct_tallest, vectors as direct_vectors,
 };
 pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use fourier::{Factor, FourierPlan};

@@ -88,7 +88,7 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(
     let Geometry { lanes, rows } = T::Acc::geometry(job.level);
     as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
     let channels = roles.target_channels;
-    let blocks = Blocks::new(channels, HEIGHTS[HEIGHTS.len() - 1]);
+    let blocks = Blocks::new(channels, simd::direct_tallest(rows));
     // one filter that is no ring: whole planes are packed instead, so that rows have no edges
     let rings = || job.stencils.iter().all(|s| Ring::new(roles, s).is_some());
     ((roles.source_channels, channels) != (1, 1) || rings()).then_some(())?;

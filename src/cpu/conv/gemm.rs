@@ -68,7 +68,8 @@ impl<T: Element> Job<'_, T> {
         if let Some(plan) = planes::plan(self) {
             return planes::run(self, &plan);
         }
-        if let Some((blocks, grids)) = direct::plan(self) {
+        let turns = turned::few_registers::<T>(self.level) && self.turns(self.level);
+        if let Some((blocks, grids)) = direct::plan(self).filter(|_| !turns) {
             return direct::run(self, blocks, &grids);
         }
         if let Some(done) = channelwise::forward(self) {

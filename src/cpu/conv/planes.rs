@@ -10,7 +10,8 @@ use super::stencil::Stencil;
 use crate::cpu::crew::try_each;
 use crate::cpu::output::add_scalar;
 use crate::cpu::simd::{
-    Geometry, HEIGHTS, MicroKernel, PlaneFilters, Step, direct_vectors, finish_rows, plane_filters,
+    Geometry, MicroKernel, PlaneFilters, Step, direct_tallest, direct_vectors, finish_rows,
+    plane_filters,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -41,7 +42,7 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
     let geometry = T::Acc::geometry(job.level);
     (job.layout == Layout::ChannelsFirst && !job.pairs_pay()).then_some(())?;
-    let blocks = Blocks::new(roles.target_channels, HEIGHTS[HEIGHTS.len() - 1]);
+    let blocks = Blocks::new(roles.target_channels, direct_tallest(geometry.rows));
     let tasks = product(&[roles.batch, roles.groups, job.stencils.len()]);
     let (source, target) = (roles.source_channels as f64, roles.target_channels as f64);
     (roles.source_channels.min(roles.target_channels) <= FEW).then_some(())?;

@@ -22,6 +22,15 @@ pub(crate) fn vectors(height: usize, rows: usize) -> usize {
     most.unwrap_or(1)
 }
 
+/// The most target channels, one of [`HEIGHTS`], of which vectors are summed two at a time: a weight
+/// that was read goes to both of them.
+pub(crate) fn tallest(rows: usize) -> usize {
+    let mut heights = HEIGHTS.into_iter().rev();
+    heights
+        .find(|&height| vectors(height, rows) > 1)
+        .unwrap_or(1)
+}
+
 /// The operands of [`direct`].
 pub(crate) struct Direct<'a, A> {
     pub lines: &'a Lines,

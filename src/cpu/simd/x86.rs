@@ -99,14 +99,35 @@ unsafe fn pairs_f64(old: __m512d, mask: u32, from: *const f64) -> __m512d {
 }
 
 /// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn chosen_f32(mask: u32) -> __m256i {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask as i32), bits), bits)
+    }
+}
+
+/// # Safety
+/// As [`chosen_f32`].
+#[inline(always)]
+unsafe fn chosen_f64(mask: u32) -> __m256i {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
+        let chosen = _mm256_and_si256(_mm256_set1_epi64x(i64::from(mask)), bits);
+        _mm256_cmpeq_epi64(chosen, bits)
+    }
+}
+
+/// # Safety
 /// The machine must have AVX2; memory must be valid at the lanes of the mask.
 #[inline(always)]
 unsafe fn masked_f32(old: __m256, mask: u32, from: *const f32) -> __m256 {
     // SAFETY: by this function's contract; masked-out lanes are not accessed.
     unsafe {
-        let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-        let chosen = _mm256_and_si256(_mm256_set1_epi32(mask as i32), bits);
-        let chosen = _mm256_cmpeq_epi32(chosen, bits);
+        let chosen = chosen_f32(mask);
         let lanes = _mm256_maskload_ps(from, chosen);
         _mm256_blendv_ps(old, lanes, _mm256_castsi256_ps(chosen))
     }
@@ -118,11 +139,54 @@ unsafe fn masked_f32(old: __m256, mask: u32, from: *const f32) -> __m256 {
 unsafe fn masked_f64(old: __m256d, mask: u32, from: *const f64) -> __m256d {
     // SAFETY: by this function's contract; masked-out lanes are not accessed.
     unsafe {
-        let bits = _mm256_setr_epi64x(1, 2, 4, 8);
-        let chosen = _mm256_and_si256(_mm256_set1_epi64x(i64::from(mask)), bits);
-        let chosen = _mm256_cmpeq_epi64(chosen, bits);
+        let chosen = chosen_f64(mask);
         let lanes = _mm256_maskload_pd(from, chosen);
         _mm256_blendv_pd(old, lanes, _mm256_castsi256_pd(chosen))
+    }
+}
+
+/// # Safety
+/// As [`masked_f32`].
+#[inline(always)]
+unsafe fn store_masked_f32(to: *mut f32, mask: u32, lanes: __m256) {
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe { _mm256_maskstore_ps(to, chosen_f32(mask), lanes) }
+}
+
+/// # Safety
+/// As [`masked_f32`].
+#[inline(always)]
+unsafe fn store_masked_f64(to: *mut f64, mask: u32, lanes: __m256d) {
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe { _mm256_maskstore_pd(to, chosen_f64(mask), lanes) }
+}
+
+/// # Safety
+/// The machine must have AVX2; memory must be valid at every second element of the mask.
+#[inline(always)]
+unsafe fn pairs_narrow_f32(old: __m256, mask: u32, from: *const f32) -> __m256 {
+    let every_second = spread(mask);
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe {
+        let low = _mm256_maskload_ps(from, chosen_f32(every_second));
+        let high = _mm256_maskload_ps(from.wrapping_add(8), chosen_f32(every_second >> 8));
+        let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(low, high));
+        let even = _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(even));
+        _mm256_blendv_ps(old, even, _mm256_castsi256_ps(chosen_f32(mask)))
+    }
+}
+
+/// # Safety
+/// As [`pairs_narrow_f32`].
+#[inline(always)]
+unsafe fn pairs_narrow_f64(old: __m256d, mask: u32, from: *const f64) -> __m256d {
+    let every_second = spread(mask);
+    // SAFETY: by this function's contract; masked-out lanes are not accessed.
+    unsafe {
+        let low = _mm256_maskload_pd(from, chosen_f64(every_second));
+        let high = _mm256_maskload_pd(from.wrapping_add(4), chosen_f64(every_second >> 4));
+        let even = _mm256_permute4x64_pd::<0xd8>(_mm256_unpacklo_pd(low, high));
+        _mm256_blendv_pd(old, even, _mm256_castsi256_pd(chosen_f64(mask)))
     }
 }
 
@@ -205,6 +269,54 @@ macro_rules! transpose_square {
 
 transpose_square!(transpose_f32, __m512, i32, 16, _mm512_permutex2var_ps);
 transpose_square!(transpose_f64, __m512d, i64, 8, _mm512_permutex2var_pd);
+
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn transpose_narrow_f32(rows: &mut [__m256; 8]) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        // squares of 4 by 4 in each half, then the halves that lie off the diagonal
+        for half in rows.chunks_exact_mut(4) {
+            let (a, b) = (
+                _mm256_unpacklo_ps(half[0], half[1]),
+                _mm256_unpackhi_ps(half[0], half[1]),
+            );
+            let (c, d) = (
+                _mm256_unpacklo_ps(half[2], half[3]),
+                _mm256_unpackhi_ps(half[2], half[3]),
+            );
+            half[0] = _mm256_shuffle_ps::<0x44>(a, c);
+            half[1] = _mm256_shuffle_ps::<0xee>(a, c);
+            half[2] = _mm256_shuffle_ps::<0x44>(b, d);
+            half[3] = _mm256_shuffle_ps::<0xee>(b, d);
+        }
+        for i in 0..4 {
+            let (a, b) = (rows[i], rows[i + 4]);
+            rows[i] = _mm256_permute2f128_ps::<0x20>(a, b);
+            rows[i + 4] = _mm256_permute2f128_ps::<0x31>(a, b);
+        }
+    }
+}
+
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn transpose_narrow_f64(rows: &mut [__m256d; 4]) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        for half in rows.chunks_exact_mut(2) {
+            let (a, b) = (half[0], half[1]);
+            half[0] = _mm256_unpacklo_pd(a, b);
+            half[1] = _mm256_unpackhi_pd(a, b);
+        }
+        for i in 0..2 {
+            let (a, b) = (rows[i], rows[i + 2]);
+            rows[i] = _mm256_permute2f128_pd::<0x20>(a, b);
+            rows[i + 2] = _mm256_permute2f128_pd::<0x31>(a, b);
+        }
+    }
+}
 
 macro_rules! vector {
     (
@@ -375,12 +487,12 @@ vector! {
     F32x8(__m256), f32, lanes 8, rows 6,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps,
     _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps,
-    masked masked_f32, permute permute_f32
+    masked masked_f32, pairs pairs_narrow_f32, transpose transpose_narrow_f32, store_masked_f32, permute permute_f32
 }
 
 vector! {
     F64x4(__m256d), f64, lanes 4, rows 6,
     _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_stream_pd,
     _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd,
-    masked masked_f64
+    masked masked_f64, pairs pairs_narrow_f64, transpose transpose_narrow_f64, store_masked_f64
 }

@@ -39,7 +39,7 @@ impl Channels {
         let depthwise = (sources, targets) == (1, 1);
         let permuted = lanes >= PERMUTED
             && roles.groups > 1
-            && targets < lanes
+            && targets <= lanes
             && lanes.is_multiple_of(targets)
             && sources <= targets;
         let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;

@@ -20,6 +20,12 @@ const TURNED: usize = 1 << 20;
 /// Positions that are transposed at once.
 const STRIP: usize = 64;
 
+/// Whether tiles of sums are small, as there are 16 registers. Rows straight from the source take
+/// twice the time of pixels then: each vector of them is used for fewer sums.
+pub(super) fn few_registers<T: Element>(level: Level) -> bool {
+    T::Acc::geometry(level).rows < 8
+}
+
 impl<T: Element> Job<'_, T> {
     /// The level whose products are of pairs of channels, if this machine has one for this type and
     /// it is worth its copies.
@@ -87,9 +93,14 @@ impl<T: Element> Job<'_, T> {
         let weights = (taps * source * target) as f64 / roles.batch.max(1) as f64;
         // Estimates: products of pixels take 0.8 of the time of others (nearly what both forms of
         // 3x3 layers take), moving an element or packing a weight the other way that of 40, or of
-        // 20 where two of them are moved at a time.
-        let each = if level.pairs() { 20.0 } else { 40.0 };
-        0.8 * last + each * (moved + weights) < first
+        // 20 where two of them are moved at a time. With few registers they take 0.6 of it, and
+        // as those are narrower too, moving is cheaper against products.
+        let (each_product, each_moved) = match (few_registers::<T>(self.level), level.pairs()) {
+            (true, _) => (0.6, 20.0),
+            (false, true) => (0.8, 20.0),
+            (false, false) => (0.8, 40.0),
+        };
+        each_product * last + each_moved * (moved + weights) < first
     }
 
     /// With products of pairs of channels.
