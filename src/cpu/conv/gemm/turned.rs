@@ -93,8 +93,9 @@ impl<T: Element> Job<'_, T> {
         let weights = (taps * source * target) as f64 / roles.batch.max(1) as f64;
         // Estimates: products of pixels take 0.8 of the time of others (nearly what both forms of
         // 3x3 layers take), moving an element or packing a weight the other way that of 40, or of
-        // 20 where two of them are moved at a time. With few registers they take 0.6 of it, and
-        // as those are narrower too, moving is cheaper against products.
+        // 20 where two of them are moved at a time. With few registers products of pixels take 0.6
+        // of the others' time (layers took 0.3 to 0.6 of it), and moving an element that of 20:
+        // vectors are half as wide, so products take longer, and moving does not.
         let (each_product, each_moved) = match (few_registers::<T>(self.level), level.pairs()) {
             (true, _) => (0.6, 20.0),
             (false, true) => (0.8, 20.0),
