@@ -57,7 +57,7 @@ use stored::Stored;
 pub use level::Level;
 
 pub(crate) use channelwise::{
-    ChannelRow, ChannelTarget, Group, RUN, Run, channel_gradient, channel_row,
+    Ahead, ChannelRow, ChannelTarget, Group, RUN, Run, channel_gradient, channel_row,
 };
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,
@@ -80,19 +80,27 @@ pub(crate) use rounding::{Pixels, narrow, narrow_past, narrow_pixels, widen};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
 
+/// Bytes that a cache keeps together.
+const LINE: usize = 64;
+
 /// Asks for memory to come to the caches, where there is an instruction for that.
 pub(crate) fn prefetch<A>(memory: &[A]) {
+    for line in memory.chunks(LINE / size_of::<A>()) {
+        prefetch_line(line.as_ptr().cast());
+    }
+}
+
+/// As [`prefetch`], of the line that has this byte, wherever that is.
+#[inline(always)]
+fn prefetch_line(byte: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        const LINE: usize = 64;
-        for line in memory.chunks(LINE / size_of::<A>()) {
-            // SAFETY: every x86-64 has the instruction, which changes nothing that is visible.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-        }
+        // SAFETY: every x86-64 has the instruction, which accesses nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(byte.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = memory;
+    let _ = byte;
 }
 
 /// When it goes, what its thread wrote with [`Vector::stream`] is there for others.

@@ -20,7 +20,7 @@ use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
-    ChannelRow, ChannelTarget, Level, MicroKernel, Run, channel_row, join, prefetch,
+    Ahead, ChannelRow, ChannelTarget, Level, MicroKernel, Run, channel_row, join,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
@@ -37,11 +37,11 @@ const SMALLEST: usize = 1 << 11;
 
 /// Some columns of a row whose runs were chosen, of `count` channels of the target.
 fn channel_row_of<'a, A>(
-    pace: usize,
-    places: usize,
+    (pace, places): (usize, usize),
     (channels, count): (&'a Channels, usize),
     (segment, read): (&Segment, Read<'a, A>),
     runs: &'a mut [Run],
+    ahead: &'a mut [Ahead],
 ) -> ChannelRow<'a, A> {
     ChannelRow {
         runs,
@@ -53,6 +53,7 @@ fn channel_row_of<'a, A>(
         channels: count,
         taps: places,
         group: channels.group(),
+        ahead,
     }
 }
 
@@ -65,35 +66,30 @@ fn rows(stencil: &Stencil) -> usize {
 /// than it saves. Tests ask always.
 const CACHED: usize = if cfg!(test) { 0 } else { 1 << 24 };
 
-/// Whether to ask for the next row of source and target, whose pixels the processor does not foresee:
-/// they are read channels by channels.
+/// Whether to ask for the next row of source and target.
 fn far<T: Element>(roles: &Roles) -> bool {
     let image = roles.source.outer.saturating_add(roles.target.outer);
     product(&[roles.batch, image, size_of::<T>()]) > CACHED
 }
 
-/// Asks for some channels of pixels that are `pitch` apart.
-fn prefetch_pixels<A>(from: &[A], pitch: usize, pixels: usize, channels: usize) {
-    for pixel in 0..pixels {
-        prefetch(&from[pixel * pitch..][..channels]);
-    }
+/// Asks for some channels of the rows of the source that runs were chosen for, of those behind the last one
+/// that was asked for.
+fn ask_source<A>(
+    roles: &Roles,
+    (source, channels): (&[A], usize),
+    runs: &Runs,
+    asked: &mut Option<usize>,
+    ahead: &mut Vec<Ahead>,
+) {
+    let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
+    let rows = runs.new_rows(asked).map(|row| source[row..].as_ptr());
+    ahead.extend(rows.map(|row| Ahead::new(row, pixel, size, channels)));
 }
 
-/// Asks for some channels of the pixels of the row that runs were chosen for and that is read last.
-fn prefetch_source<A>(roles: &Roles, (source, channels): (&[A], usize), runs: &Runs) {
-    if let Some(row) = runs.last_row() {
-        let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
-        prefetch_pixels(&source[row..], pixel, size, channels);
-    }
-}
-
-/// One stencil, cut up.
+/// One stencil.
 struct Grid {
     reaches: Reaches,
     segments: Segments,
-    rows: usize,
-    row_tiles: usize,
-    first_task: usize,
     first_weight: usize,
 }
 
@@ -104,13 +100,17 @@ impl Grid {
     }
 }
 
-/// How fprop or dgrad is cut up.
+/// How fprop or dgrad is cut up: a task is some rows of each stencil, of some channels of an image.
 pub(super) struct Plan {
     /// Of the products.
     level: Level,
     channels: Channels,
     grids: Vec<Grid>,
-    tasks: usize,
+    /// Stencils whose rows are computed in turn, as they read the same rows of the source and write
+    /// neighbours.
+    together: usize,
+    /// Parts of the rows of an image.
+    parts: usize,
     weights: usize,
 }
 
@@ -141,41 +141,38 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     }
     let places = reaches.iter().map(|reaches| reaches.places.len()).max()?;
     let channels = channels.in_blocks(places);
-    let mut plan = Plan {
-        level,
-        channels,
-        grids: Vec::with_capacity(job.stencils.len()),
-        tasks: 0,
-        weights: 0,
-    };
-    let channels = &plan.channels;
-    let outer = product(&[roles.batch, channels.blocks, job.stencils.len()]);
+    let sources = channels.source(channels.block);
+    let mut grids = Vec::with_capacity(job.stencils.len());
+    let (mut weights, mut most, mut least, mut work) = (0, 0, 1, 0);
     for (stencil, reaches) in job.stencils.iter().zip(reaches) {
-        let count = rows(stencil);
-        let row = product(&[
+        let segments = Segments::new::<S>(roles, stencil, &reaches, sources)?;
+        most = most.max(rows(stencil));
+        least = least.max(segments.least_rows());
+        work += product(&[
             stencil.count[3],
             (stencil.taps.len() * channels.sources).max(1),
             channels.block / channels.lanes,
         ]);
-        let sources = channels.source(channels.block);
-        let segments = Segments::new::<S>(roles, stencil, &reaches, sources)?;
-        let least = (SMALLEST / row.max(1)).max(segments.least_rows());
-        let tiles = TASKS.div_ceil(outer.max(1)).min(count.div_ceil(least));
-        let rows = count.div_ceil(tiles.max(1));
         let grid = Grid {
             segments,
             reaches,
-            rows,
-            row_tiles: count.div_ceil(rows),
-            first_task: plan.tasks,
-            first_weight: plan.weights,
+            first_weight: weights,
         };
-        plan.tasks += product(&[roles.batch, channels.blocks, grid.row_tiles]);
-        let weights = product(&[channels.vectors(), grid.each(channels)]);
-        plan.weights = plan.weights.saturating_add(weights);
-        plan.grids.push(grid);
+        weights = weights.saturating_add(product(&[channels.vectors(), grid.each(&channels)]));
+        grids.push(grid);
     }
-    Some(plan)
+    let outer = product(&[roles.batch, channels.blocks]);
+    let least = least.max(SMALLEST / work.max(1));
+    let parts = TASKS.div_ceil(outer.max(1)).min(most.div_ceil(least));
+    let copies = grids.iter().any(|grid| grid.segments.copies());
+    Some(Plan {
+        level,
+        together: if copies { 1 } else { grids.len().max(1) },
+        parts: parts.max(1),
+        channels,
+        grids,
+        weights,
+    })
 }
 
 fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Result<()> {
@@ -191,15 +188,17 @@ fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Re
         });
     }
     let packed = &*packed;
-    let count = plan.tasks.min(PIECES);
+    let tasks = product(&[job.roles.batch, channels.blocks, plan.parts]);
+    let count = tasks.min(PIECES);
     let done = try_each_with(0..count, Runs::default, |runs, piece| {
-        let (from, to) = share(plan.tasks, count, piece);
+        let (from, to) = share(tasks, count, piece);
         T::Acc::scratch().with_borrow_mut(|scratch| {
             (from..to).try_for_each(|task| {
-                let s = plan.grids.partition_point(|grid| grid.first_task <= task) - 1;
-                let (grid, stencil) = (&plan.grids[s], &job.stencils[s]);
-                let work = (&mut *runs, &mut scratch.a);
-                tile(job, (stencil, grid), plan, task, packed, work)
+                let grids = plan.grids.chunks(plan.together);
+                let mut each = job.stencils.chunks(plan.together).zip(grids);
+                each.try_for_each(|grids| {
+                    tile(job, grids, plan, task, packed, (runs, &mut scratch.a))
+                })
             })
         })
     });
@@ -257,68 +256,84 @@ fn pack<T: Element, S: Element<Acc = T::Acc>>(
     }
 }
 
-/// One task.
+/// One task, of some stencils.
 fn tile<T: Element, S: Element<Acc = T::Acc>>(
     job: &Job<T, S>,
-    (stencil, grid): (&Stencil, &Grid),
+    (stencils, grids): (&[Stencil], &[Grid]),
     plan: &Plan,
     task: usize,
     packed: &[T::Acc],
     (chosen, memory): (&mut Runs, &mut Buffer<T::Acc>),
 ) -> Result<()> {
     let (roles, channels) = (&job.roles, &plan.channels);
-    let index = task - grid.first_task;
-    let (rest, part) = (index / grid.row_tiles, index % grid.row_tiles);
+    let (rest, part) = (task / plan.parts, task % plan.parts);
     let (image, block) = (rest / channels.blocks, rest % channels.blocks);
     let (first, count) = channels.of_block(block);
     let source = &job.source[image * roles.source.outer..][..roles.source.outer];
     let source = &source[channels.source(first)..];
     let output = &job.target;
     let sources = channels.source(count);
-    let places = grid.reaches.places.len();
     let bias = job.bias.map(|bias| &bias[first..]);
-    let (begin, end) = (part * grid.rows, rows(stencil).min((part + 1) * grid.rows));
     let far = far::<S>(roles);
     // lines of memory that are written past the caches part by part cost more than they save
     let stream = job.streams();
-    let step = stencil.step[3] * roles.target.spatial[3];
-    let at = |j| image * roles.target.outer + first + roles.target.at(stencil.target(j));
-    let weights = &packed[grid.first_weight + first * channels.sources * places..];
-    let pairs = plan.level.pairs();
-    let mut reading = SourceRows::new(
-        (job.level, pairs),
-        source,
-        (roles, &grid.segments),
-        sources,
-        memory,
-    )?;
-    for segment in grid.segments.iter() {
+    let image = image * roles.target.outer + first;
+    let levels = (job.level, plan.level.pairs());
+    let segments = &grids[0].segments;
+    let mut reading = SourceRows::new(levels, source, (roles, segments), sources, memory)?;
+    let share = |stencil| share(rows(stencil), plan.parts, part);
+    let most = stencils.iter().map(share).map(|(begin, end)| end - begin);
+    let most = most.max().unwrap_or(0);
+    let mut ahead = Vec::new();
+    for (n, segment) in segments.iter().enumerate() {
         reading.begin(&segment);
-        for row in begin..end {
-            if far && row + 1 < end {
-                let j = unravel((row + 1) * stencil.count[3], stencil.count);
-                grid.reaches.choose((roles, stencil), j, None, chosen);
-                prefetch_source(roles, (source, sources), chosen);
-                for pixel in (0..stencil.count[3]).filter(|_| !stream) {
-                    // SAFETY: no other task has these channels of these rows.
-                    prefetch(unsafe { output.part(at(j) + pixel * step, count) });
+        let mut asked = None;
+        for nth in 0..most {
+            for (stencil, grid) in stencils.iter().zip(grids) {
+                let (begin, end) = share(stencil);
+                let row = begin + nth;
+                if row >= end {
+                    continue;
                 }
+                let position = |row| unravel(row * stencil.count[3], stencil.count);
+                let step = stencil.step[3] * roles.target.spatial[3];
+                let at = |j| image + roles.target.at(stencil.target(j));
+                ahead.clear();
+                if far && row + 1 < end {
+                    let j = position(row + 1);
+                    grid.reaches.choose((roles, stencil), j, None, chosen);
+                    ask_source(roles, (source, sources), chosen, &mut asked, &mut ahead);
+                    if !stream {
+                        let to = output.start(at(j), count);
+                        ahead.push(Ahead::new(to, step, stencil.count[3], count));
+                    }
+                }
+                let j = position(row);
+                grid.reaches.choose((roles, stencil), j, None, chosen);
+                let Some(segment) = grid.segments.iter().nth(n) else {
+                    continue;
+                };
+                let read = reading.read(&segment, stencil.pace[3], chosen);
+                let (pace, places) = (stencil.pace[3], grid.reaches.places.len());
+                let row = channel_row_of(
+                    (pace, places),
+                    (channels, count),
+                    (&segment, read),
+                    &mut chosen.runs,
+                    &mut ahead,
+                );
+                let target = ChannelTarget {
+                    output,
+                    at: at(j) + segment.first * step,
+                    step,
+                    bias,
+                    write: job.write,
+                    stream,
+                };
+                let weights = &packed[grid.first_weight + first * channels.sources * places..];
+                // SAFETY: no other task has these channels of these rows.
+                unsafe { channel_row(plan.level, row, weights, &target) };
             }
-            let j = unravel(row * stencil.count[3], stencil.count);
-            grid.reaches.choose((roles, stencil), j, None, chosen);
-            let read = reading.read(&segment, stencil.pace[3], chosen);
-            let (pace, read) = (stencil.pace[3], (&segment, read));
-            let row = channel_row_of(pace, places, (channels, count), read, &mut chosen.runs);
-            let target = ChannelTarget {
-                output,
-                at: at(j) + segment.first * step,
-                step,
-                bias,
-                write: job.write,
-                stream,
-            };
-            // SAFETY: no other task has these channels of these rows.
-            unsafe { channel_row(plan.level, row, weights, &target) };
         }
     }
     Ok(())

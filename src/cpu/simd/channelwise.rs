@@ -3,7 +3,7 @@
 mod filter;
 mod gradient;
 
-use super::{Stored, Vector};
+use super::{LINE, Stored, Vector, prefetch_line};
 use crate::element::Element;
 pub(crate) use filter::{ChannelTarget, channel_row};
 pub(crate) use gradient::channel_gradient;
@@ -24,23 +24,29 @@ pub(crate) struct Run {
     /// The position in it that target position 0 reads with the first tap.
     pub column: isize,
     pub count: usize,
-    /// Places of the taps among the weights of a vector.
-    pub taps: [usize; RUN],
+    /// Place of the first tap among the weights of a vector; the others follow.
+    pub place: usize,
     /// As in [`Vector::keep`], of what is read and of what it is multiplied by in a gradient.
     pub keep: u32,
-    /// The reads inside the source, for the positions that are computed.
+    /// How many runs from this one on have as many taps.
+    alike: usize,
+    /// Of the positions that are computed, where the first one reads, counted from where channel 0 of
+    /// the source begins, and the reads inside the source.
+    from: isize,
     inside: (usize, usize),
 }
 
 impl Run {
     /// A run of one tap.
-    pub fn new(column: isize, tap: usize) -> Self {
+    pub fn new(column: isize, place: usize) -> Self {
         Run {
             row: 0,
             column,
             count: 1,
-            taps: [tap; RUN],
+            place,
             keep: u32::MAX,
+            alike: 1,
+            from: 0,
             inside: (0, 0),
         }
     }
@@ -63,6 +69,63 @@ pub(crate) struct ChannelRow<'a, A> {
     /// Taps of a pair of channels, in this row or not.
     pub taps: usize,
     pub group: Group<'a>,
+    /// What to ask for meanwhile.
+    pub ahead: &'a mut [Ahead],
+}
+
+/// Some channels of pixels that may not be in a cache: the processor does not foresee them where they are
+/// read channels by channels.
+pub(crate) struct Ahead {
+    /// The next line of memory, of a pixel that has so many more.
+    from: *const u8,
+    more: usize,
+    /// Lines of a pixel, and bytes from its last line to the next pixel.
+    lines: usize,
+    skip: usize,
+    /// Lines of all pixels, and how many are asked for at once.
+    left: usize,
+    each: usize,
+}
+
+impl Ahead {
+    /// The first `channels` of each of `count` pixels that are `pitch` apart.
+    pub fn new<A>(from: *const A, pitch: usize, count: usize, channels: usize) -> Self {
+        let (count, channels) = match pitch == channels {
+            true => (1, count * channels),
+            false => (count, channels),
+        };
+        let lines = (channels * size_of::<A>()).div_ceil(LINE);
+        Ahead {
+            from: from.cast(),
+            more: lines,
+            lines,
+            skip: (pitch * size_of::<A>()).wrapping_sub(lines * LINE),
+            left: lines * count,
+            each: 0,
+        }
+    }
+
+    /// They will be asked for in so many parts.
+    fn cut(&mut self, parts: usize) {
+        self.each = self.left.div_ceil(parts);
+    }
+
+    /// Asks for one part: few lines at a time, as the processor waits for all that it asked for once
+    /// those are too many.
+    #[inline(always)]
+    fn ask(&mut self) {
+        let count = self.each.min(self.left);
+        self.left -= count;
+        for _ in 0..count {
+            prefetch_line(self.from);
+            self.from = self.from.wrapping_add(LINE);
+            self.more -= 1;
+            if self.more == 0 {
+                self.more = self.lines;
+                self.from = self.from.wrapping_add(self.skip);
+            }
+        }
+    }
 }
 
 /// Channels of a group: all those of a target's vector read one vector of the source.
@@ -92,7 +155,7 @@ struct Positions {
 
 impl<A: Copy> ChannelRow<'_, A> {
     /// Checks that what the runs read lies in memory, and that the lanes of a vector are there.
-    fn check(&self, lanes: usize) {
+    fn check(&mut self, lanes: usize) {
         let Group {
             sources,
             targets,
@@ -109,7 +172,28 @@ impl<A: Copy> ChannelRow<'_, A> {
         for run in self.runs.iter() {
             assert!(run.row <= self.source.len() && last <= self.source.len() - run.row);
             assert!((1..=RUN).contains(&run.count));
-            assert!(run.taps[..run.count].iter().all(|&tap| tap < self.taps));
+            assert!(run.place < self.taps && run.count <= self.taps - run.place);
+        }
+        let mut last = (0, 0);
+        for run in self.runs.iter_mut().rev() {
+            let alike = if last.0 == run.count { last.1 } else { 0 };
+            run.alike = alike + 1;
+            last = (run.count, run.alike);
+        }
+    }
+
+    /// What is asked for ahead is so in as many parts.
+    fn cut(&mut self, parts: usize) {
+        for ahead in self.ahead.iter_mut() {
+            ahead.cut(parts);
+        }
+    }
+
+    /// Asks for a part of it.
+    #[inline(always)]
+    fn ask(&mut self) {
+        for ahead in self.ahead.iter_mut() {
+            ahead.ask();
         }
     }
 
@@ -119,6 +203,7 @@ impl<A: Copy> ChannelRow<'_, A> {
         let mut whole = count == POSITIONS;
         for run in self.runs.iter_mut() {
             let from = run.column + (first * self.pace) as isize;
+            run.from = run.row as isize + from * self.pixel as isize;
             let reads = count + run.count - 1;
             run.inside = (0, reads);
             if from < 0 || from + ((reads - 1) * self.pace) as isize >= self.size as isize {
@@ -133,25 +218,23 @@ impl<A: Copy> ChannelRow<'_, A> {
         }
     }
 
-    /// What a block of positions reads with a run, for the `nth` source channel of a vector of so
-    /// many lanes from `lane` on.
+    /// What the last [`block`](Self::block) reads with a run, for the `nth` source channel of a vector
+    /// of so many lanes from `lane` on.
     #[inline(always)]
     fn reads<const GROUPED: bool>(
         &self,
         run: &Run,
-        block: &Positions,
         (nth, lane): (usize, usize),
         vector: usize,
     ) -> Reads<A> {
-        let column = run.column + (block.first * self.pace) as isize;
         let lanes = vector.min(self.channels - lane);
         let (lane, lanes) = match GROUPED {
             true => (self.group.source(lane), self.group.source(lanes)),
             false => (lane, lanes),
         };
-        let start = self.source.as_ptr().wrapping_add(run.row + lane);
+        let start = self.source.as_ptr().wrapping_add(lane);
         Reads {
-            from: start.wrapping_offset(column * self.pixel as isize),
+            from: start.wrapping_offset(run.from),
             step: self.pace * self.pixel,
             inside: run.inside,
             mask: u32::MAX >> (32 - lanes),
@@ -203,16 +286,20 @@ impl<A: Copy> Reads<A> {
 /// Calls `$of.taps::<.., number of taps, ..>` for every run and source channel of a group. What goes
 /// with them stays in registers while the number of taps is the same.
 macro_rules! each_run {
-    ($of:ident.taps::<$vector:ident, $whole:ident, $tail:ident, $grouped:ident>($block:expr, $lane:expr $(, $more:expr)*)) => {{
+    ($of:ident.taps::<$vector:ident, $whole:ident, $tail:ident, $grouped:ident>($lane:expr $(, $more:expr)*)) => {{
         let row = &$of.row;
         let nths = if $grouped { row.group.sources } else { 1 };
-        for runs in row.runs.chunk_by(|a, b| a.count == b.count) {
+        let mut first = 0;
+        while first < row.runs.len() {
+            let alike = row.runs[first].alike;
+            let runs = &row.runs[first..first + alike];
+            first += alike;
             macro_rules! taps {
                 ($count:literal) => {
                     for run in runs {
                         for nth in 0..nths {
                             $of.taps::<$vector, $count, $whole, $tail, $grouped>(
-                                run, $block, (nth, $lane) $(, $more)*
+                                run, (nth, $lane) $(, $more)*
                             );
                         }
                     }
@@ -268,12 +355,15 @@ where
 {
     let (width, channels) = (of.row().width, of.row().channels);
     let whole = channels - channels % V::LANES;
+    let blocks = width.div_ceil(POSITIONS);
+    of.row().cut(blocks * channels.div_ceil(V::LANES));
     for first in (0..width).step_by(POSITIONS) {
         let block = of.row().block(first);
         // SAFETY: by this function's contract.
         unsafe {
             for lane in (0..whole).step_by(V::LANES) {
                 let at = lane / V::LANES * pitch;
+                of.row().ask();
                 match (block.whole, GROUPED) {
                     (true, false) => of.vector::<V, true, false, GROUPED>(&block, lane, at),
                     (false, false) => of.vector::<V, false, false, GROUPED>(&block, lane, at),

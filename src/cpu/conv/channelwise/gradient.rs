@@ -5,12 +5,9 @@ use super::super::scratch::Scratch;
 use super::super::split::{self, Sums, share};
 use super::super::wgrad;
 use super::rows::copy_rows;
-use super::{
-    Channels, Reaches, Runs, Segments, SourceRows, channel_row_of, far, prefetch_pixels,
-    prefetch_source, rows,
-};
+use super::{Channels, Reaches, Runs, Segments, SourceRows, ask_source, channel_row_of, far, rows};
 use crate::cpu::output::{Output, store_strided};
-use crate::cpu::simd::{Level, channel_gradient};
+use crate::cpu::simd::{Ahead, Level, channel_gradient};
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
@@ -88,7 +85,7 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
         let (roles, stencil) = (&job.roles, &job.stencil);
         let (first, count) = plan.channels.of_block(block);
         let sources = plan.channels.source(count);
-        let mut chosen = Runs::default();
+        let (mut chosen, mut ahead) = (Runs::default(), Vec::new());
         let far = far::<T>(roles);
         let mut begin = chunks.0;
         while begin < chunks.1 {
@@ -113,7 +110,7 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             let (pace, places) = (stencil.pace[3], stencil.taps.len());
             for segment in segments.iter() {
                 reading.begin(&segment);
-                let mut row = r0;
+                let (mut row, mut asked) = (r0, None);
                 while row < r1 {
                     let j = unravel(row * stencil.count[3], stencil.count);
                     // the next row, of which pairs are made
@@ -121,16 +118,19 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
                         (plan.pairs.is_some() && row + 1 < r1 && j[2] + 1 < stencil.count[2])
                             .then_some([j[0], j[1], j[2] + 1, 0]);
                     row += 1 + usize::from(next.is_some());
+                    ahead.clear();
                     if far && row < rows(stencil) {
                         let j = unravel(row * stencil.count[3], stencil.count);
                         plan.reaches.choose((roles, stencil), j, None, &mut chosen);
-                        prefetch_source(roles, (x, sources), &chosen);
-                        prefetch_pixels(&dy[roles.target.at(j)..], pixel, stencil.count[3], count);
+                        ask_source(roles, (x, sources), &chosen, &mut asked, &mut ahead);
+                        let dy = &dy[roles.target.at(j)..];
+                        ahead.push(Ahead::new(dy.as_ptr(), pixel, stencil.count[3], count));
                     }
                     plan.reaches.choose((roles, stencil), j, next, &mut chosen);
                     let read = (&segment, reading.read(&segment, pace, &mut chosen));
                     let of = (&plan.channels, count);
-                    let row = channel_row_of(pace, places, of, read, &mut chosen.runs);
+                    let row =
+                        channel_row_of((pace, places), of, read, &mut chosen.runs, &mut ahead);
                     let Some(level) = plan.pairs else {
                         let dy = &dy[roles.target.at(j) + segment.first * pixel..];
                         channel_gradient(job.level, row, (dy, pixel), sums);
@@ -165,7 +165,7 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             // groups follow one another as the target channels of a group do
             let at = (first + lane) * roles.weight_target
                 + channel * roles.weight_source
-                + stencil.taps[tap].weight;
+                + stencil.taps[self.plan.reaches.places[tap].0].weight;
             let sums = &mut sums[..lanes.min(count - lane)];
             // SAFETY: no other task has these channels.
             unsafe {

@@ -48,10 +48,20 @@ pub(super) struct Runs {
 pub(super) type Rows = [Option<usize>; 2];
 
 impl Runs {
-    /// Where the row of the source begins that is read last.
-    pub fn last_row(&self) -> Option<usize> {
-        let [first, second] = self.rows.last()?;
-        second.or(*first)
+    /// Where the rows begin that lie behind the last one that was asked for, of which this keeps count.
+    pub fn new_rows(&self, last: &mut Option<usize>) -> impl Iterator<Item = usize> {
+        self.rows
+            .iter()
+            .flatten()
+            .flatten()
+            .copied()
+            .filter(|&row| {
+                let new = last.is_none_or(|last| row > last);
+                if new {
+                    *last = Some(row);
+                }
+                new
+            })
     }
 }
 
@@ -71,7 +81,7 @@ impl Reaches {
             (a, b, c, d.rem_euclid(pace), d)
         });
         let mut all: Vec<Reach> = Vec::new();
-        for tap in order {
+        for (place, &tap) in order.iter().enumerate() {
             let offset = offset(tap);
             if let Some(Reach {
                 offset: first, run, ..
@@ -79,7 +89,6 @@ impl Reaches {
             {
                 let next = first[3] + run.count as isize * pace;
                 if run.count < RUN && offset[..3] == first[..3] && offset[3] == next {
-                    run.taps[run.count] = tap;
                     run.count += 1;
                     continue;
                 }
@@ -87,12 +96,12 @@ impl Reaches {
             all.push(Reach {
                 offset,
                 second: None,
-                run: Run::new(offset[3], tap),
+                run: Run::new(offset[3], place),
             });
         }
         let last = |reach: &Reach| reach.offset[3] + (reach.run.count as isize - 1) * pace;
         Reaches {
-            places: (0..stencil.taps.len()).map(|tap| (tap, None)).collect(),
+            places: order.iter().map(|&tap| (tap, None)).collect(),
             depth: all.chunk_by(|a, b| a.outer() == b.outer()).count(),
             columns: (
                 all.iter().map(|reach| reach.offset[3]).min().unwrap_or(0),
@@ -136,11 +145,11 @@ impl Reaches {
                 if second.is_none() {
                     reach.run.keep = FIRST;
                 }
+                let first = std::mem::replace(&mut reach.run.place, paired.places.len());
                 for q in 0..reach.run.count {
-                    let tap = std::mem::replace(&mut reach.run.taps[q], paired.places.len());
-                    paired
-                        .places
-                        .push((tap, second.map(|row| row[i].run.taps[q])));
+                    let tap = |place: usize| self.places[place + q].0;
+                    let second = second.map(|row| tap(row[i].run.place));
+                    paired.places.push((tap(first), second));
                 }
                 paired.all.push(reach);
             }

@@ -84,6 +84,11 @@ impl Segments {
         }
     }
 
+    /// Whether rows of the source are copied, for so many rows of the target only.
+    pub fn copies(&self) -> bool {
+        self.copies
+    }
+
     /// Columns of the source that a column of the target reads.
     fn span(&self) -> usize {
         (self.reach.1 - self.reach.0) as usize + 1

@@ -34,7 +34,9 @@ pub(crate) unsafe fn channel_row<T: Element>(
     weights: &[T::Acc],
     target: &ChannelTarget<T>,
 ) {
+    let len = (row.width - 1) * target.step + row.channels;
     let filter = Filter {
+        to: target.output.start(target.at, len),
         row,
         weights,
         target,
@@ -46,6 +48,8 @@ struct Filter<'a, T: Element> {
     row: ChannelRow<'a, T::Acc>,
     weights: &'a [T::Acc],
     target: &'a ChannelTarget<'a, T>,
+    /// The row of the target.
+    to: *mut T,
 }
 
 impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
@@ -53,7 +57,7 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
-        let row = &self.row;
+        let row = &mut self.row;
         let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
         row.check(V::LANES);
@@ -102,19 +106,31 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
                 None => V::zero(),
             };
             let mut sums = [bias; POSITIONS];
-            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(block, lane, weights, &mut sums));
-            let ChannelTarget { at, step, .. } = *self.target;
+            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(lane, weights, &mut sums));
+            let step = self.target.step;
+            let to = self.to.add(block.first * step + lane);
             // written out: a loop with so much in it is not unrolled, and the sums would be memory
-            macro_rules! put {
-                ($($j:literal)*) => {$(
+            macro_rules! each {
+                ($put:expr, $($j:literal)*) => {$(
                     if WHOLE || $j < block.count {
-                        let at = at + (block.first + $j) * step + lane;
-                        let to = self.target.output.part(at, lanes);
-                        put(sums[$j], to, self.target.write, self.target.stream);
+                        $put(sums[$j], to.add($j * step));
                     }
                 )*};
             }
-            put!(0 1 2 3 4 5 6 7);
+            macro_rules! each_of_8 {
+                ($put:expr) => {
+                    each!($put, 0 1 2 3 4 5 6 7)
+                };
+            }
+            let ChannelTarget { write, stream, .. } = *self.target;
+            let apart = (to.addr() | (step * size_of::<T>())) % (V::LANES * size_of::<T>());
+            if lanes == V::LANES && stream && apart == 0 {
+                each_of_8!(|sum: V, to| sum.stream_to(to));
+            } else if lanes == V::LANES && write == Write::Overwrite {
+                each_of_8!(|sum: V, to| sum.store_to(to));
+            } else {
+                each_of_8!(|sum, to| put(sum, std::slice::from_raw_parts_mut(to, lanes), write));
+            }
         }
     }
 }
@@ -134,7 +150,6 @@ impl<T: Element> Filter<'_, T> {
     >(
         &self,
         run: &Run,
-        block: &Positions,
         (nth, lane): (usize, usize),
         weights: *const T::Acc,
         sums: &mut [V; POSITIONS],
@@ -143,9 +158,10 @@ impl<T: Element> Filter<'_, T> {
         unsafe {
             let mut factors = [V::zero(); K];
             for q in 0..K {
-                factors[q] = V::load(weights.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+                let place = nth * self.row.taps + run.place + q;
+                factors[q] = V::load(weights.add(place * V::LANES));
             }
-            let reads = self.row.reads::<GROUPED>(run, block, (nth, lane), V::LANES);
+            let reads = self.row.reads::<GROUPED>(run, (nth, lane), V::LANES);
             for i in 0..POSITIONS + K - 1 {
                 let Some(x) = reads.vector::<V, WHOLE, TAIL, GROUPED>(i) else {
                     continue;
@@ -160,26 +176,14 @@ impl<T: Element> Filter<'_, T> {
     }
 }
 
-/// Finishes a vector of sums, or as many lanes of it as `to` is long.
+/// Finishes as many lanes of a vector of sums as `to` is long.
 ///
 /// # Safety
 /// The level of `V` must be available, and `to` at most a vector.
 #[inline(always)]
-unsafe fn put<T: Element, V: Vector<Scalar = T::Acc> + Stored<T>>(
-    sums: V,
-    to: &mut [T],
-    write: Write,
-    stream: bool,
-) {
+unsafe fn put<T: Element, V: Vector<Scalar = T::Acc>>(sums: V, to: &mut [T], write: Write) {
     // SAFETY: by this function's contract; a vector has that many lanes.
     unsafe {
-        let aligned = to.as_ptr().addr().is_multiple_of(V::LANES * size_of::<T>());
-        if stream && aligned && to.len() == V::LANES {
-            return sums.stream_to(to.as_mut_ptr());
-        }
-        if to.len() == V::LANES && write == Write::Overwrite {
-            return sums.store_to(to.as_mut_ptr());
-        }
         let mut lanes = [V::zero()];
         sums.store(lanes.as_mut_ptr().cast());
         put_lanes(

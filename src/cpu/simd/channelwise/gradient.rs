@@ -37,7 +37,7 @@ impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
-        let row = &self.row;
+        let row = &mut self.row;
         let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
         row.check(V::LANES);
@@ -91,7 +91,7 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
                     false => V::load_from(from),
                 };
             }
-            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(block, lane, &dy, sums));
+            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(lane, block, &dy, sums));
         }
     }
 }
@@ -105,10 +105,15 @@ impl<T: Element> Gradient<'_, T> {
     #[inline(always)]
     unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>>(&mut self, pitch: usize) {
         let (channels, sources) = (self.row.channels, self.row.group.sources);
+        self.row.block(0);
         // sums that fit the registers, of which there are 32 where tiles have many rows, else 16
         let most = if V::ROWS > 8 { 24 } else { 8 };
-        for lane in (0..channels).step_by(V::LANES) {
-            let sums = self.sums.as_mut_ptr().wrapping_add(lane / V::LANES * pitch);
+        let vectors = channels.div_ceil(V::LANES);
+        self.row.cut(vectors);
+        for vector in 0..vectors {
+            let lane = vector * V::LANES;
+            self.row.ask();
+            let sums = self.sums.as_mut_ptr().wrapping_add(vector * pitch);
             for run in self.row.runs.iter() {
                 let mut nth = 0;
                 while nth < sources {
@@ -154,13 +159,8 @@ impl<T: Element> Gradient<'_, T> {
     ) {
         let row = &self.row;
         let lanes = V::LANES.min(row.channels - lane);
-        let place = |g: usize, q: usize| ((nth + g) * row.taps + run.taps[q]) * V::LANES;
-        let block = Positions {
-            first: 0,
-            count: row.width,
-            whole: false,
-        };
-        let reads = row.reads::<true>(run, &block, (nth, lane), V::LANES);
+        let place = |g: usize, q: usize| ((nth + g) * row.taps + run.place + q) * V::LANES;
+        let reads = row.reads::<true>(run, (nth, lane), V::LANES);
         let all = row.width + K - 1;
         let (lo, hi) = super::super::inside_range(run.column, row.pace, all, row.size);
         // SAFETY: by this function's contract; reads outside of the source are not made, nor are those
@@ -226,8 +226,8 @@ impl<T: Element> Gradient<'_, T> {
     >(
         &self,
         run: &Run,
-        block: &Positions,
         (nth, lane): (usize, usize),
+        block: &Positions,
         dy: &[V; POSITIONS],
         target: *mut T::Acc,
     ) {
@@ -239,9 +239,9 @@ impl<T: Element> Gradient<'_, T> {
             }
             let mut sums = [V::zero(); K];
             for q in 0..K {
-                sums[q] = V::load(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+                sums[q] = V::load(target.add((nth * self.row.taps + run.place + q) * V::LANES));
             }
-            let reads = self.row.reads::<GROUPED>(run, block, (nth, lane), V::LANES);
+            let reads = self.row.reads::<GROUPED>(run, (nth, lane), V::LANES);
             for i in 0..POSITIONS + K - 1 {
                 let Some(x) = reads.vector::<V, WHOLE, TAIL, GROUPED>(i) else {
                     continue;
@@ -254,7 +254,7 @@ impl<T: Element> Gradient<'_, T> {
                 }
             }
             for q in 0..K {
-                sums[q].store(target.add((nth * self.row.taps + run.taps[q]) * V::LANES));
+                sums[q].store(target.add((nth * self.row.taps + run.place + q) * V::LANES));
             }
         }
     }
