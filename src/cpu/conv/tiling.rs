@@ -3,7 +3,7 @@
 
 use super::pack::packed_len;
 use super::scratch::Buffer;
-use super::split::{TASKS, share};
+use super::split::TASKS;
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{
     DEPTH, Factors, Geometry, Level, Places, ROW, STEPS, TileProduct, copy_rows, multiply,
@@ -39,6 +39,9 @@ impl Reduction {
         (first, self.block.min(self.total - first))
     }
 }
+
+/// Sums of a tile of several blocks of positions, channels last: half as many as the L2 cache has room for.
+const SUMS: usize = 1 << 14;
 
 /// Tiles that read a weight, up to which it is not packed beforehand.
 const FEW_USES: usize = 2;
@@ -98,7 +101,12 @@ impl Grid {
         let most = (49152 / depth.max(1)).min(65536 / height).min(2048) / wide * wide;
         let (p, c) = match layout {
             Layout::ChannelsFirst => ((wide, most.max(4 * wide), 2 * wide), (1, 512, 48)),
-            Layout::ChannelsLast => ((1, 8 * geometry.rows, 24), (wide, 512, 2 * wide)),
+            Layout::ChannelsLast => {
+                // more of them if they are soon done: each has to be begun
+                let more = (DEPTH / depth.max(1)).min(SUMS / (8 * geometry.rows * height).max(1));
+                let most = 8 * geometry.rows * more.clamp(1, 4);
+                ((1, most, 24), (wide, 512, 2 * wide))
+            }
         };
         let together = layout == Layout::ChannelsLast && together(roles, stencil, wide);
         let (images, most) = match together {
@@ -205,25 +213,32 @@ impl<A: Accumulator> Product<'_, A> {
         }
         // rows in blocks of nearly equal size: a block of one row is as slow as one of four
         let blocks = height.div_ceil(rows);
-        for block in 0..blocks {
-            let (r0, r1) = share(height, blocks, block);
-            if self.far && block + 1 < blocks {
-                let next = share(height, blocks, block + 1);
-                self.places.prefetch(self.a, next.0..next.1);
-            }
-            for first in (0..vectors).step_by(2) {
+        let (least, larger) = (height / blocks, height % blocks);
+        let sizes = [
+            (least + 1, 0, larger),
+            (least, larger * (least + 1), blocks - larger),
+        ];
+        for (rows, first, blocks) in sizes.into_iter().filter(|&(.., blocks)| blocks > 0) {
+            for (vectors, v, panels) in [(2, 0, vectors / 2), (1, vectors / 2 * 2, vectors % 2)] {
+                if panels == 0 {
+                    continue;
+                }
                 let factors = Factors {
                     places: self.places,
-                    first: r0,
+                    first,
+                    blocks,
                     a: self.a,
                     beside: self.beside,
-                    b: &self.b[first / 2 * self.panel..],
-                    c: &mut c[r0 * pitch + first * lanes..],
+                    far: self.far && v == 0,
+                    b: &self.b[v / 2 * self.panel..],
+                    panel: self.panel,
+                    panels,
+                    c: &mut c[first * pitch + v * lanes..],
                     pitch,
                     add: self.add,
                     stream: self.stream,
                 };
-                multiply(self.level, r1 - r0, (vectors - first).min(2), factors);
+                multiply(self.level, rows, vectors, factors);
             }
         }
         Ok(())

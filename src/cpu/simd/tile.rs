@@ -23,6 +23,8 @@ pub(crate) struct Places {
     starts: Vec<usize>,
     rows: usize,
     depth: usize,
+    /// Where the last element of a row ends in `a`, and beside it.
+    ends: [usize; 2],
 }
 
 /// Of a start in the memory beside `a`, whose first [`DEPTH`] elements are zeros.
@@ -47,7 +49,14 @@ impl Places {
     pub fn reset(&mut self, rows: usize) {
         self.runs.clear();
         self.starts.clear();
-        (self.rows, self.depth) = (rows, 0);
+        (self.rows, self.depth, self.ends) = (rows, 0, [0; 2]);
+    }
+
+    /// Rows of the last run begin there, in `a` or beside it.
+    fn reach(&mut self, last: usize, beside: bool) {
+        let steps = self.runs.last().copied().unwrap_or(0);
+        let end = &mut self.ends[usize::from(beside)];
+        *end = last.saturating_add(steps).max(*end);
     }
 
     /// The next steps, at most [`DEPTH`] with those before; where all rows begin follows.
@@ -67,16 +76,21 @@ impl Places {
             next += step;
             start
         }));
+        if rows > 0 {
+            self.reach(first + (rows - 1) * step, false);
+        }
     }
 
     /// The next rows are all zeros.
     pub fn outside(&mut self, rows: usize) {
         self.starts.extend(std::iter::repeat_n(BESIDE, rows));
+        self.reach(0, true);
     }
 
     /// The next row begins there in the memory beside `a`.
     pub fn beside(&mut self, start: usize) {
         self.starts.push(BESIDE | start);
+        self.reach(start, true);
     }
 
     /// Asks for some rows to come to the caches, if they have one run: those of several overlap with
@@ -125,12 +139,12 @@ impl<A: Copy> Op<A> for Copied<'_, A> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(self) {
-        const { assert!(V::LANES <= ROW - DEPTH && STEPS <= ROW - DEPTH) };
         let Copied {
             places,
             operands,
             to,
         } = self;
+        const { assert!(V::LANES <= ROW - DEPTH && STEPS <= ROW - DEPTH) };
         for (i, to) in to.chunks_exact_mut(ROW).enumerate().take(places.rows) {
             let starts = places.starts.iter().skip(i).step_by(places.rows);
             let mut k = 0;
@@ -155,17 +169,23 @@ impl<A: Copy> Op<A> for Copied<'_, A> {
     }
 }
 
-/// The operands of one register tile.
+/// The operands of register tiles.
 pub(crate) struct Factors<'a, A> {
-    /// `rows` of these rows from `first` on.
+    /// These rows from `first` on, in blocks of as many as a tile has.
     pub places: &'a Places,
     pub first: usize,
+    pub blocks: usize,
     pub a: &'a [A],
     /// Memory beside `a`, which begins with [`DEPTH`] zeros.
     pub beside: &'a [A],
-    /// Step `k` is `b[k * width..][..width]`, with `width = vectors * lanes`.
+    /// Whether the rows of a block are asked for while the one before is computed.
+    pub far: bool,
+    /// Step `k` is `b[k * width..][..width]`, with `width = vectors * lanes`; so are those of as many
+    /// panels, each `panel` behind the last.
     pub b: &'a [A],
-    /// Row `i` is `c[i * pitch..][..width]`.
+    pub panel: usize,
+    pub panels: usize,
+    /// Row `i` is `c[i * pitch..][..panels * width]`.
     pub c: &'a mut [A],
     pub pitch: usize,
     /// Whether `c` is read before it is written.
@@ -174,8 +194,8 @@ pub(crate) struct Factors<'a, A> {
     pub stream: bool,
 }
 
-/// `c (rows, width) += a (rows, depth) * b (depth, width)` with 1 or 2 vectors a row and at most
-/// as many rows as the level's geometry says.
+/// `c (rows, width) += a (rows, depth) * b (depth, width)` in tiles of 1 or 2 vectors a row and at
+/// most as many rows as the level's geometry says.
 ///
 /// Every element is one chain of multiply-adds in the order of the reduction, whatever the tile's
 /// shape; so the bits of a result do not depend on how it was cut into tiles.
@@ -185,12 +205,12 @@ pub(crate) fn multiply<A: MicroKernel>(
     vectors: usize,
     factors: Factors<A>,
 ) {
-    register_tiles!(A, level, Tile, (rows, vectors), factors);
+    register_tiles!(A, level, Tiles, (rows, vectors), factors);
 }
 
-struct Tile<'a, A, const R: usize, const N: usize>(Factors<'a, A>);
+struct Tiles<'a, A, const R: usize, const N: usize>(Factors<'a, A>);
 
-impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
+impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
     type Output = ();
 
     #[inline(always)]
@@ -199,60 +219,85 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tile<'_, A, R, N> {
         let Factors {
             places,
             first,
+            blocks,
             a,
             beside,
+            far,
             b,
+            panel,
+            panels,
             c,
             pitch,
             add,
             stream,
         } = self.0;
         let width = N * V::LANES;
-        assert!(first + R <= places.rows);
-        assert_eq!(places.starts.len(), places.runs.len() * places.rows);
-        assert!(b.len() >= places.depth * width);
-        assert!(pitch >= width && c.len() >= (R - 1) * pitch + width);
-        let (mut b, c) = (b.as_ptr(), c.as_mut_ptr());
+        let all = places.rows;
+        assert!(blocks > 0 && panels > 0 && first + R * blocks <= all);
+        assert_eq!(places.starts.len(), places.runs.len() * all);
+        assert!(places.ends[0] <= a.len() && places.ends[1] <= beside.len());
+        assert!(b.len() >= (panels - 1) * panel + places.depth * width);
+        assert!(pitch >= panels * width);
+        assert!(c.len() >= (R * blocks - 1) * pitch + panels * width);
+        let (b, c) = (b.as_ptr(), c.as_mut_ptr());
         let stream = stream && pitch.is_multiple_of(V::LANES) && c.cast::<V>().is_aligned();
-        // SAFETY: the level is the caller's promise. Offsets into `b` stay below depth * width,
-        // into `c` below (R - 1) * pitch + width, which were just checked; rows are checked as
-        // they begin.
-        unsafe {
-            let mut sums = [[V::zero(); N]; R];
-            if add {
-                for i in 0..R {
-                    for j in 0..N {
-                        sums[i][j] = V::load(c.add(i * pitch + j * V::LANES));
-                    }
-                }
+        for block in 0..blocks {
+            let from = first + block * R;
+            if far && from + R < all {
+                places.prefetch(a, from + R..all.min(from + 2 * R));
             }
-            let starts = places.starts.chunks_exact(places.rows);
-            for (&steps, starts) in places.runs.iter().zip(starts) {
-                let starts = &starts[first..first + R];
-                let mut rows = [a.as_ptr(); R];
-                for i in 0..R {
-                    rows[i] = row((a, beside), starts[i], steps).as_ptr();
-                }
-                for k in 0..steps {
-                    let mut lanes = [V::zero(); N];
-                    for j in 0..N {
-                        lanes[j] = V::load(b.add(j * V::LANES));
-                    }
-                    for i in 0..R {
-                        let factor = V::splat(*rows[i].add(k));
-                        for j in 0..N {
-                            sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
+            for p in 0..panels {
+                // SAFETY: the level is the caller's promise. Offsets into `b` stay below
+                // (panels - 1) * panel + depth * width, into `c` below (R * blocks - 1) * pitch +
+                // panels * width, and rows end where it was noted, all of which was just checked.
+                unsafe {
+                    let mut b = b.add(p * panel);
+                    let c = c.add(block * R * pitch + p * width);
+                    let mut sums = [[V::zero(); N]; R];
+                    if add {
+                        for i in 0..R {
+                            for j in 0..N {
+                                sums[i][j] = V::load(c.add(i * pitch + j * V::LANES));
+                            }
                         }
                     }
-                    b = b.add(width);
-                }
-            }
-            for i in 0..R {
-                for j in 0..N {
-                    let to = c.add(i * pitch + j * V::LANES);
-                    match stream {
-                        true => sums[i][j].stream(to),
-                        false => sums[i][j].store(to),
+                    let starts = places.starts.chunks_exact(all);
+                    for (&steps, starts) in places.runs.iter().zip(starts) {
+                        let starts = &starts[from..from + R];
+                        // zeros, as in the padding above and below an image
+                        if starts[0] == BESIDE && starts.iter().all(|&start| start == BESIDE) {
+                            b = b.add(steps * width);
+                            continue;
+                        }
+                        let mut rows = [a.as_ptr(); R];
+                        for i in 0..R {
+                            rows[i] = match starts[i] & BESIDE {
+                                0 => a.as_ptr().add(starts[i]),
+                                _ => beside.as_ptr().add(starts[i] & !BESIDE),
+                            };
+                        }
+                        for k in 0..steps {
+                            let mut lanes = [V::zero(); N];
+                            for j in 0..N {
+                                lanes[j] = V::load(b.add(j * V::LANES));
+                            }
+                            for i in 0..R {
+                                let factor = V::splat(*rows[i].add(k));
+                                for j in 0..N {
+                                    sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
+                                }
+                            }
+                            b = b.add(width);
+                        }
+                    }
+                    for i in 0..R {
+                        for j in 0..N {
+                            let to = c.add(i * pitch + j * V::LANES);
+                            match stream {
+                                true => sums[i][j].stream(to),
+                                false => sums[i][j].store(to),
+                            }
+                        }
                     }
                 }
             }
