@@ -6,7 +6,7 @@ pub use params::{ConvParams, Padding};
 
 use crate::axis::{Axis, PaddingMode};
 use crate::error::{Error, GeometryError, Result};
-use crate::shape::{check_elements, expect_rank, too_large};
+use crate::shape::{Layout, check_elements, expect_rank, too_large};
 
 /// The three contractions of a convolution, named as cuDNN and CUTLASS do.
 ///
@@ -352,8 +352,8 @@ impl<const N: usize> ConvProblem<N> {
 
 impl ConvProblem<4> {
     /// The same problem with neighbouring axes as one where no position meets another along them, so
-    /// that rows are long.
-    pub(crate) fn joined(&self) -> ConvProblem<4> {
+    /// that rows are long; all images too, if their pixels follow one another.
+    pub(crate) fn joined(&self, activation: Layout) -> ConvProblem<4> {
         let mut joined: Vec<Axis> = Vec::with_capacity(4);
         for &axis in &self.axes {
             match joined.last_mut() {
@@ -364,9 +364,23 @@ impl ConvProblem<4> {
                 _ => joined.push(axis),
             }
         }
+        let mut batch = self.batch;
+        if let [all] = &mut joined[..]
+            && all.is_pointwise()
+            && activation == Layout::ChannelsLast
+            && batch > 0
+        {
+            all.input *= batch;
+            all.output *= batch;
+            batch = 1;
+        }
         let mut axes = [Axis::UNIT; 4];
         axes[4 - joined.len()..].copy_from_slice(&joined);
-        ConvProblem { axes, ..*self }
+        ConvProblem {
+            axes,
+            batch,
+            ..*self
+        }
     }
 }
 

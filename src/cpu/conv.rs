@@ -134,8 +134,7 @@ fn fprop_at<T: Element>(
     y: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let p = &p.joined();
-    let p = &p.joined();
+    let p = &p.joined(layouts.activation);
     let [_, ws, _] = strides(p, layouts);
     let job = gemm::Job {
         level,
@@ -160,8 +159,7 @@ fn dgrad_at<T: Element>(
     dx: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let p = &p.joined();
-    let p = &p.joined();
+    let p = &p.joined(layouts.activation);
     let [_, ws, _] = strides(p, layouts);
     let job = gemm::Job {
         level,
@@ -186,7 +184,7 @@ fn wgrad_at<T: Element>(
     dw: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let p = &p.joined();
+    let p = &p.joined(layouts.activation);
     let [.., ws, _] = strides(p, layouts);
     let job = wgrad::Job {
         level,

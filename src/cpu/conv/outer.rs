@@ -120,17 +120,16 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
         for chunk in chunks.0..chunks.1 {
             let (image, block) = (chunk / plan.blocks, chunk % plan.blocks);
             let block = share(job.stencil.positions(), plan.blocks, block);
+            let first = image * plan.images;
+            let images = first..roles.batch.min(first + plan.images);
             if job.level.pairs() {
-                let first = image * plan.images;
-                let images = first..roles.batch.min(first + plan.images);
                 self.add_pairs(&tile, images, block, sums, scratch)?;
                 continue;
             }
-            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
-            let x = &job.x[image * roles.source.outer..][..roles.source.outer];
             let Scratch {
                 a, b, c, segments, ..
             } = &mut *scratch;
+            let (x, dy) = ((job.x, &images), (job.dy, &images));
             let dy = job.view(dy, &roles.target, dy_channels, block.0..block.1, a)?;
             let mut rest = &mut *sums;
             for span in &part.spans {
@@ -247,8 +246,12 @@ impl<T: Element> Job<'_, T> {
             let mask = u32::MAX >> (32 - count);
             segments.reset((pace * x.pitch, dy.pitch), lanes);
             let mut at = 0;
-            for row in self.rows(run, block) {
-                let b = (block.0 + row.position - dy.first) * dy.pitch + first;
+            let rows = |image| {
+                self.rows(run, block)
+                    .map(move |row| (image * dy.outer, row))
+            };
+            for (image, row) in (0..dy.images).flat_map(rows) {
+                let b = image + (block.0 + row.position - dy.first) * dy.pitch + first;
                 segments.push(at * x.pitch, b as isize, row.len, mask);
                 at += (row.len - 1) * pace + run.taps.len();
             }
@@ -300,7 +303,8 @@ impl<T: Element> Job<'_, T> {
         let vector = T::Acc::geometry(self.level).lanes;
         to.reset((dy.pitch, pace * x.pitch), vector);
         let taps = lanes.start / channels..lanes.end.div_ceil(channels);
-        for row in self.rows(run, block) {
+        let rows = |image| self.rows(run, block).map(move |row| (image, row));
+        for (image, row) in (0..dy.images).flat_map(rows) {
             let Row {
                 position,
                 len,
@@ -325,8 +329,8 @@ impl<T: Element> Job<'_, T> {
                     }
                 }
                 let first = plane as isize + column + (i * pace) as isize - x.first as isize;
-                let b = first * x.pitch as isize + lanes.start as isize;
-                let a = (block.0 + position + i - dy.first) * dy.pitch;
+                let b = (image * x.outer + lanes.start) as isize + first * x.pitch as isize;
+                let a = image * dy.outer + (block.0 + position + i - dy.first) * dy.pitch;
                 to.push(a, b, next - i, mask);
                 i = next;
             }

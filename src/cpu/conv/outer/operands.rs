@@ -13,18 +13,27 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
 
-/// An operand with the channels last: element `(position - first) * pitch + channel`.
+/// Bytes from one pixel to the next of which operands are copied: pixels that are read one after the
+/// other share few sets of the L1 cache, then.
+const SETS: usize = 1024;
+
+/// An operand of some images with the channels last: element
+/// `image * outer + (position - first) * pitch + channel`.
 pub(super) struct View<'a, A> {
     pub elements: &'a [A],
+    pub images: usize,
+    pub outer: usize,
     pub first: usize,
     pub pitch: usize,
 }
 
 impl<A> View<'_, A> {
     pub fn prefetch(&self, positions: Range<usize>, channels: usize) {
-        for position in positions {
-            let first = (position - self.first) * self.pitch;
-            prefetch(&self.elements[first..first + channels]);
+        for image in 0..self.images {
+            for position in positions.clone() {
+                let first = image * self.outer + (position - self.first) * self.pitch;
+                prefetch(&self.elements[first..first + channels]);
+            }
         }
     }
 }
@@ -42,7 +51,14 @@ pub(super) struct Row {
 impl<T: Element> Job<'_, T> {
     /// Whether both operands are read where they lie.
     pub(super) fn in_place(&self) -> bool {
-        self.layouts.activation == Layout::ChannelsLast && as_acc(self.x).is_some()
+        let apart = |strides: &Strides| {
+            let pitch = strides.spatial[3] * size_of::<T>();
+            !pitch.is_multiple_of(SETS)
+        };
+        self.layouts.activation == Layout::ChannelsLast
+            && as_acc(self.x).is_some()
+            && apart(&self.roles.source)
+            && apart(&self.roles.target)
     }
 
     /// What a run reads for a block, of the rows that lie inside `x` along the outer axes: from the
@@ -57,9 +73,11 @@ impl<T: Element> Job<'_, T> {
     ) -> Result<View<'a, T::Acc>> {
         let columns = |row: &Row| (row.len - 1) * self.stencil.pace[3] + run.taps.len();
         let all: usize = self.rows(run, block).map(|row| columns(&row)).sum();
-        let elements = buffer.take(all * channels)?;
+        let outer = all * channels;
+        let elements = buffer.take(x.images * outer)?;
         let mut rest = &mut *elements;
-        for row in self.rows(run, block) {
+        let rows = |image| self.rows(run, block).map(move |row| (image, row));
+        for (image, row) in (0..x.images).flat_map(rows) {
             let (to, after) = rest.split_at_mut(columns(&row) * channels);
             rest = after;
             let (lo, hi) = inside_range(row.column, 1, columns(&row), self.roles.source_size[3]);
@@ -67,7 +85,7 @@ impl<T: Element> Job<'_, T> {
             to[hi * channels..].fill(T::Acc::default());
             if lo < hi {
                 let first = row.plane + (row.column + lo as isize) as usize - x.first;
-                let from = &x.elements[first * x.pitch..];
+                let from = &x.elements[image * x.outer + first * x.pitch..];
                 widen_rows(
                     from,
                     x.pitch,
@@ -78,35 +96,44 @@ impl<T: Element> Job<'_, T> {
         }
         Ok(View {
             elements,
+            images: x.images,
+            outer,
             first: 0,
             pitch: channels,
         })
     }
 
-    /// Some channels and positions of an operand; positions past those may be there, too.
+    /// Some channels and positions of some images of an operand; positions past those may be there, too.
     pub(super) fn view<'a>(
         &self,
-        from: &'a [T],
+        (from, images): (&'a [T], &Range<usize>),
         strides: &Strides,
         (first, channels): (usize, usize),
         positions: Range<usize>,
         buffer: &'a mut Buffer<T::Acc>,
     ) -> Result<View<'a, T::Acc>> {
+        let from = &from[images.start * strides.outer..images.end * strides.outer];
         let from = &from[first * strides.channel..];
-        let pixel = strides.spatial[3];
+        let (pixel, images) = (strides.spatial[3], images.len());
         if let Some(elements) = as_acc(from).filter(|_| self.in_place()) {
             return Ok(View {
                 elements,
+                images,
+                outer: strides.outer,
                 first: 0,
                 pitch: pixel,
             });
         }
-        let to = buffer.take(positions.len() * channels)?;
-        if !positions.is_empty() {
-            self.copy(&from[positions.start * pixel..], strides, channels, to);
+        let outer = positions.len() * channels;
+        let to = buffer.take(images * outer)?;
+        for (image, to) in to.chunks_exact_mut(outer.max(1)).enumerate() {
+            let from = &from[image * strides.outer + positions.start * pixel..];
+            self.copy(from, strides, channels, to);
         }
         Ok(View {
             elements: to,
+            images,
+            outer,
             first: positions.start,
             pitch: channels,
         })

@@ -27,7 +27,7 @@ pub(super) struct Plan {
     pub turned: bool,
     /// Blocks of the positions of one image.
     pub blocks: usize,
-    /// Images whose positions are one block, with pairs of positions: these are copied anyway.
+    /// Images whose positions are one block.
     pub images: usize,
 }
 
@@ -86,9 +86,10 @@ impl Plan {
         let positions = stencil.positions();
         let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles.max(1)));
         let blocks = blocks.min(positions.div_ceil(POSITIONS.start));
-        let images = match job.level.pairs() && blocks == 1 {
-            true => (length / positions.max(1)).clamp(1, roles.batch.max(1)),
-            false => 1,
+        // small ones together, while there are tasks enough
+        let images = match blocks {
+            1 => (length / positions.max(1)).clamp(1, (tiles / TASKS).clamp(1, roles.batch.max(1))),
+            _ => 1,
         };
         Plan {
             tiles: target_tiles,
