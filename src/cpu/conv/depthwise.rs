@@ -150,8 +150,8 @@ impl Channels {
     #[expect(clippy::too_many_arguments)]
     fn pack<T: Element>(
         &self,
-        roles: &Roles,
-        stencil: &Stencil,
+        level: Level,
+        (roles, stencil): (&Roles, &Stencil),
         window: &Window,
         begin: [usize; 4],
         image: &[T],
@@ -162,7 +162,7 @@ impl Channels {
         let adjacent = roles.source_channels == 1 && roles.target_channels == 1;
         window.pack(roles, stencil, begin, self.lanes, to, |start, step, to| {
             if self.lanes == 1 {
-                widen_strided(&image[first + start..], step, to);
+                widen_strided(level, &image[first + start..], step, to);
                 return;
             }
             for (i, to) in to.chunks_exact_mut(self.lanes).enumerate() {
@@ -262,7 +262,7 @@ fn filter<T: Element>(
     offsets.clear();
     for (nth, to) in (0..sources).zip(packed.chunks_exact_mut(length)) {
         let channels = Channels::nth(sets.start, lanes, roles);
-        channels.pack(roles, stencil, window, begin, source, nth, to);
+        channels.pack(job.level, (roles, stencil), window, begin, source, nth, to);
         offsets.extend(window.offsets.iter().map(|o| nth * length + o * lanes));
     }
     let weights = scratch.b.take(offsets.len() * lanes)?;
@@ -343,14 +343,14 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             let (image, tile) = (chunk / boxes, chunk % boxes);
             let (begin, size) = window.at(tile, stencil);
             let x = &job.x[image * roles.source.outer..][..roles.source.outer];
-            channels.pack(roles, stencil, window, begin, x, 0, packed);
+            channels.pack(job.level, (roles, stencil), window, begin, x, 0, packed);
             let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
             let step = roles.target.spatial[3];
             for (j, at) in window.rows(begin, size) {
                 let from = first * roles.target.channel + roles.target.at(j);
                 let row = &mut row[..size[3] * lanes];
                 if lanes == 1 {
-                    widen_strided(&dy[from..], step, row);
+                    widen_strided(job.level, &dy[from..], step, row);
                 } else {
                     for (i, to) in row.chunks_exact_mut(lanes).enumerate() {
                         let (to, rest) = to.split_at_mut(count);

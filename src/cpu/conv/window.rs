@@ -13,7 +13,7 @@
 
 use super::split::TASKS;
 use super::stencil::{Roles, Stencil};
-use crate::cpu::simd::inside_range;
+use crate::cpu::simd::{Level, as_acc, inside_range, pick};
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 
@@ -195,12 +195,14 @@ impl Window {
 }
 
 /// Widens elements `step` apart.
-pub(super) fn widen_strided<T: Element>(from: &[T], step: usize, to: &mut [T::Acc]) {
-    if step == 1 {
-        T::widen(&from[..to.len()], to);
-    } else {
-        for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
-            *to = from.to_acc();
+pub(super) fn widen_strided<T: Element>(level: Level, from: &[T], step: usize, to: &mut [T::Acc]) {
+    match as_acc(from) {
+        _ if step == 1 => T::widen(&from[..to.len()], to),
+        Some(from) => pick(level, from, step, to),
+        None => {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
+                *to = from.to_acc();
+            }
         }
     }
 }

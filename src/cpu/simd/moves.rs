@@ -101,6 +101,39 @@ impl<T: Element> Op<T::Acc, T> for Finish<'_, T> {
     }
 }
 
+/// `to[i] = from[i * step]`
+pub(crate) fn pick<A: Accumulator>(level: Level, from: &[A], step: usize, to: &mut [A]) {
+    A::dispatch(level, Pick { from, step, to });
+}
+
+struct Pick<'a, A> {
+    from: &'a [A],
+    step: usize,
+    to: &'a mut [A],
+}
+
+impl<A: Accumulator> Op<A> for Pick<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Scalar = A>>(self) {
+        let Pick { from, step, to } = self;
+        assert!(to.is_empty() || (to.len() - 1) * step < from.len());
+        let whole = to.len() - to.len() % V::LANES;
+        for i in (0..whole).step_by(V::LANES) {
+            // SAFETY: the level is the caller's promise; the last element was just checked.
+            unsafe {
+                let from = from.as_ptr().add(i * step);
+                let vector = V::zero().load_strided(u32::MAX >> (32 - V::LANES), from, step);
+                vector.store(to.as_mut_ptr().add(i));
+            }
+        }
+        for i in whole..to.len() {
+            to[i] = from[i * step];
+        }
+    }
+}
+
 /// `sums[i] += parts[i] + parts[i + pitch] + ..`, in that order, of so many parts.
 pub(crate) fn add_parts<A: Accumulator>(
     level: Level,
