@@ -250,8 +250,8 @@ impl<T: Element> Job<'_, T> {
                 self.rows(run, block)
                     .map(move |row| (image * dy.outer, row))
             };
-            for (image, row) in (0..dy.images).flat_map(rows) {
-                let b = image + (block.0 + row.position - dy.first) * dy.pitch + first;
+            for (begin, row) in (0..dy.images).flat_map(rows) {
+                let b = begin + (block.0 + row.position - dy.first) * dy.pitch + first;
                 segments.push(at * x.pitch, b as isize, row.len, mask);
                 at += (row.len - 1) * pace + run.taps.len();
             }

@@ -246,6 +246,10 @@ fn larger() -> Vec<ConvProblem<4>> {
         };
         ConvProblem::<4>::new(&x, &w, &params).unwrap()
     };
+    let pointwise = |x: [usize; 4], w: [usize; 4]| {
+        let problem = ConvProblem::<2>::new(&x, &w, &ConvParams::default());
+        problem.unwrap().lift()
+    };
     // rows of the target that are longer than those of the source and the zeros between them
     let long_rows = (3..7).map(|after| {
         let params = ConvParams {
@@ -291,7 +295,10 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([1, 15, 9, 9], [40, 15, 5, 5], 1, 1),
         // rows of pixels in the same sets of the cache
         conv([1, 1024, 2, 4], [17, 1024, 1, 3], 1, 1),
-        // small images that are one tile
+        // images that are one where their pixels follow one another, in the same sets and not
+        pointwise([5, 70, 3, 4], [33, 70, 1, 1]),
+        pointwise([9, 256, 2, 3], [40, 256, 1, 1]),
+        // small images that are one tile, several of them one block of wgrad
         conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
         conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
         // flat planes: several of them and boxes, parts of one, of several images

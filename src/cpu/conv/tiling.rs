@@ -40,7 +40,8 @@ impl Reduction {
     }
 }
 
-/// Sums of a tile of several blocks of positions, channels last: half as many as the L2 cache has room for.
+/// Sums of a tile that has more positions than others, channels last: they leave most of the L2 cache to
+/// the operands.
 const SUMS: usize = 1 << 14;
 
 /// Tiles that read a weight, up to which it is not packed beforehand.

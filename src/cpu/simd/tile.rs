@@ -139,12 +139,12 @@ impl<A: Copy> Op<A> for Copied<'_, A> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(self) {
+        const { assert!(V::LANES <= ROW - DEPTH && STEPS <= ROW - DEPTH) };
         let Copied {
             places,
             operands,
             to,
         } = self;
-        const { assert!(V::LANES <= ROW - DEPTH && STEPS <= ROW - DEPTH) };
         for (i, to) in to.chunks_exact_mut(ROW).enumerate().take(places.rows) {
             let starts = places.starts.iter().skip(i).step_by(places.rows);
             let mut k = 0;
@@ -198,7 +198,9 @@ pub(crate) struct Factors<'a, A> {
 /// most as many rows as the level's geometry says.
 ///
 /// Every element is one chain of multiply-adds in the order of the reduction, whatever the tile's
-/// shape; so the bits of a result do not depend on how it was cut into tiles.
+/// shape; so the bits of a result do not depend on how it was cut into tiles. Where all rows of a tile are
+/// zeros in a run, its products are left out: they would add zeros, or NaNs that the definition does not
+/// have.
 pub(crate) fn multiply<A: MicroKernel>(
     level: Level,
     rows: usize,
