@@ -130,7 +130,7 @@ impl Kept {
 
 /// Where the elements begin that are made here: at a cache line. Vectors of instructions that lie in
 /// two lines take twice as long to read, and channels-last rows are read in place.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Memory of one tensor, which goes back to its pool.
 #[derive(Debug)]

@@ -51,6 +51,7 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use crate::host::LINE;
 use level::Set;
 use stored::Stored;
 
@@ -79,9 +80,6 @@ pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
 pub(crate) use rounding::{Pixels, narrow, narrow_past, narrow_pixels, widen};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
 pub(crate) use transpose::transpose;
-
-/// Bytes that a cache keeps together.
-const LINE: usize = 64;
 
 /// Asks for memory to come to the caches, where there is an instruction for that.
 pub(crate) fn prefetch<A>(memory: &[A]) {

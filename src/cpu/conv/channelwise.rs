@@ -143,16 +143,17 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let channels = channels.in_blocks(places);
     let sources = channels.source(channels.block);
     let mut grids = Vec::with_capacity(job.stencils.len());
-    let (mut weights, mut most, mut least, mut work) = (0, 0, 1, 0);
+    let (mut weights, mut most, mut least, mut work) = (0usize, 0, 1, 0);
     for (stencil, reaches) in job.stencils.iter().zip(reaches) {
         let segments = Segments::new::<S>(roles, stencil, &reaches, sources)?;
         most = most.max(rows(stencil));
         least = least.max(segments.least_rows());
-        work += product(&[
+        let row = product(&[
             stencil.count[3],
             (stencil.taps.len() * channels.sources).max(1),
             channels.block / channels.lanes,
         ]);
+        work = row.saturating_add(work);
         let grid = Grid {
             segments,
             reaches,
@@ -277,7 +278,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
     let far = far::<S>(roles);
     // lines of memory that are written past the caches part by part cost more than they save
     let stream = job.streams();
-    let image = image * roles.target.outer + first;
+    let origin = image * roles.target.outer + first;
     let levels = (job.level, plan.level.pairs());
     let segments = &grids[0].segments;
     let mut reading = SourceRows::new(levels, source, (roles, segments), sources, memory)?;
@@ -285,6 +286,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
     let most = stencils.iter().map(share).map(|(begin, end)| end - begin);
     let most = most.max().unwrap_or(0);
     let mut ahead = Vec::new();
+    // stencils have one segment each where several are computed in turn
     for (n, segment) in segments.iter().enumerate() {
         reading.begin(&segment);
         let mut asked = None;
@@ -297,7 +299,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
                 }
                 let position = |row| unravel(row * stencil.count[3], stencil.count);
                 let step = stencil.step[3] * roles.target.spatial[3];
-                let at = |j| image + roles.target.at(stencil.target(j));
+                let at = |j| origin + roles.target.at(stencil.target(j));
                 ahead.clear();
                 if far && row + 1 < end {
                     let j = position(row + 1);
@@ -310,9 +312,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
                 }
                 let j = position(row);
                 grid.reaches.choose((roles, stencil), j, None, chosen);
-                let Some(segment) = grid.segments.iter().nth(n) else {
-                    continue;
-                };
+                let segment = grid.segments.nth(n);
                 let read = reading.read(&segment, stencil.pace[3], chosen);
                 let (pace, places) = (stencil.pace[3], grid.reaches.places.len());
                 let row = channel_row_of(

@@ -14,20 +14,20 @@
 mod operands;
 mod pairs;
 mod plan;
+mod weights;
 
 use std::ops::Range;
 
 use super::pack::transpose;
-use super::scratch::{Buffer, Scratch};
+use super::scratch::Scratch;
 use super::split::{self, Sums, share};
 use super::stencil::Roles;
 use super::wgrad::Job;
-use crate::cpu::output::{Output, store};
+use crate::cpu::output::Output;
 use crate::cpu::simd::{MicroKernel, OuterProduct, Segments, outer_product};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::ops::Write;
-use crate::shape::Layout;
 use operands::{Row, View};
 use plan::{Part, Plan, Run};
 
@@ -335,71 +335,5 @@ impl<T: Element> Job<'_, T> {
                 i = next;
             }
         }
-    }
-
-    /// Stores sums `(taps, channels)` of one target channel, whose weights begin at `at`.
-    fn store(
-        &self,
-        part: &Part,
-        sums: &mut [T::Acc],
-        buffer: &mut Buffer<T::Acc>,
-        target: &Output<T>,
-        at: usize,
-        write: Write,
-    ) -> Result<()> {
-        let (all, first) = (self.roles.source_channels, part.channels.start);
-        let (channels, taps) = (part.channels.len(), self.stencil.taps.len());
-        let (from, count) = (part.runs[0].taps.start, part.lanes() / channels);
-        let to = |at: usize, len: usize| {
-            // SAFETY: no other task has this tile.
-            unsafe { target.part(at, len) }
-        };
-        match self.layouts.weight {
-            Layout::ChannelsLast if channels == all => {
-                store(self.level, sums, to(at + from * all, sums.len()), write);
-            }
-            Layout::ChannelsLast => {
-                for (tap, sums) in (from..).zip(sums.chunks_exact_mut(channels)) {
-                    store(
-                        self.level,
-                        sums,
-                        to(at + tap * all + first, channels),
-                        write,
-                    );
-                }
-            }
-            Layout::ChannelsFirst if taps == 1 => {
-                store(self.level, sums, to(at + first, channels), write)
-            }
-            Layout::ChannelsFirst => {
-                let columns = buffer.take(sums.len())?;
-                transpose(
-                    self.level,
-                    sums,
-                    channels,
-                    (count, channels),
-                    columns,
-                    count,
-                );
-                if count == taps {
-                    store(
-                        self.level,
-                        columns,
-                        to(at + first * taps, columns.len()),
-                        write,
-                    );
-                    return Ok(());
-                }
-                for (channel, sums) in (first..).zip(columns.chunks_exact_mut(count)) {
-                    store(
-                        self.level,
-                        sums,
-                        to(at + channel * taps + from, count),
-                        write,
-                    );
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cpu::simd::{Place, Places, Plan, Segments, Step};
 use crate::error::{Error, Result};
+use crate::host::LINE;
 
 /// The buffers of one thread.
 #[derive(Default)]
@@ -27,8 +28,6 @@ pub struct Scratch<A> {
 /// Memory aligned to cache lines, which only grows.
 #[derive(Default)]
 pub(super) struct Buffer<A>(Vec<A>);
-
-const LINE: usize = 64;
 
 impl<A: Copy + Default> Buffer<A> {
     /// `len` elements of any value.

@@ -103,10 +103,10 @@ impl Grid {
         let (p, c) = match layout {
             Layout::ChannelsFirst => ((wide, most.max(4 * wide), 2 * wide), (1, 512, 48)),
             Layout::ChannelsLast => {
-                // more of them if they are soon done: each has to be begun
-                let more = (DEPTH / depth.max(1)).min(SUMS / (8 * geometry.rows * height).max(1));
-                let most = 8 * geometry.rows * more.clamp(1, 4);
-                ((1, most, 24), (wide, 512, 2 * wide))
+                // more positions if those are soon done: every tile has to be begun
+                let least = 8 * geometry.rows;
+                let more = (DEPTH / depth.max(1)).min(SUMS / (least * height).max(1));
+                ((1, least * more.clamp(1, 4), 24), (wide, 512, 2 * wide))
             }
         };
         let together = layout == Layout::ChannelsLast && together(roles, stencil, wide);

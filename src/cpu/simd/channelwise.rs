@@ -3,8 +3,9 @@
 mod filter;
 mod gradient;
 
-use super::{LINE, Stored, Vector, prefetch_line};
+use super::{Stored, Vector, prefetch_line};
 use crate::element::Element;
+use crate::host::LINE;
 pub(crate) use filter::{ChannelTarget, channel_row};
 pub(crate) use gradient::channel_gradient;
 

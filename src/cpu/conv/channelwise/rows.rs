@@ -100,22 +100,25 @@ impl Segments {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Segment> {
-        (0..self.count).step_by(self.width).map(|first| {
-            let width = self.width.min(self.count - first);
-            let (from, to) = (
-                (first * self.pace) as isize + self.reach.0,
-                ((first + width - 1) * self.pace) as isize + self.reach.1 + 1,
-            );
-            // at least one column, though none may be read
-            let begin = (from.max(0) as usize).min(self.size - 1);
-            let end = (to.max(0) as usize).clamp(begin + 1, self.size);
-            Segment {
-                first,
-                width,
-                begin,
-                end,
-            }
-        })
+        (0..self.count.div_ceil(self.width)).map(|n| self.nth(n))
+    }
+
+    pub fn nth(&self, n: usize) -> Segment {
+        let first = n * self.width;
+        let width = self.width.min(self.count - first);
+        let (from, to) = (
+            (first * self.pace) as isize + self.reach.0,
+            ((first + width - 1) * self.pace) as isize + self.reach.1 + 1,
+        );
+        // at least one column, though none may be read
+        let begin = (from.max(0) as usize).min(self.size - 1);
+        let end = (to.max(0) as usize).clamp(begin + 1, self.size);
+        Segment {
+            first,
+            width,
+            begin,
+            end,
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::shape::Layout;
 
-/// Bytes from one pixel to the next of which operands are copied: pixels that are read one after the
-/// other share few sets of the L1 cache, then.
+/// Operands are copied whose pixels are a multiple of so many bytes apart: a quarter of what lies between
+/// lines of one set of the L1 cache, so that those of a channel share four sets.
 const SETS: usize = 1024;
 
 /// An operand of some images with the channels last: element

@@ -111,25 +111,23 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
             let to = self.to.add(block.first * step + lane);
             // written out: a loop with so much in it is not unrolled, and the sums would be memory
             macro_rules! each {
+                ($put:expr) => {
+                    each!($put, 0 1 2 3 4 5 6 7)
+                };
                 ($put:expr, $($j:literal)*) => {$(
                     if WHOLE || $j < block.count {
                         $put(sums[$j], to.add($j * step));
                     }
                 )*};
             }
-            macro_rules! each_of_8 {
-                ($put:expr) => {
-                    each!($put, 0 1 2 3 4 5 6 7)
-                };
-            }
             let ChannelTarget { write, stream, .. } = *self.target;
-            let apart = (to.addr() | (step * size_of::<T>())) % (V::LANES * size_of::<T>());
-            if lanes == V::LANES && stream && apart == 0 {
-                each_of_8!(|sum: V, to| sum.stream_to(to));
+            let misaligned = (to.addr() | (step * size_of::<T>())) % (V::LANES * size_of::<T>());
+            if lanes == V::LANES && stream && misaligned == 0 {
+                each!(|sum: V, to| sum.stream_to(to));
             } else if lanes == V::LANES && write == Write::Overwrite {
-                each_of_8!(|sum: V, to| sum.store_to(to));
+                each!(|sum: V, to| sum.store_to(to));
             } else {
-                each_of_8!(|sum, to| put(sum, std::slice::from_raw_parts_mut(to, lanes), write));
+                each!(|sum, to| put(sum, std::slice::from_raw_parts_mut(to, lanes), write));
             }
         }
     }
