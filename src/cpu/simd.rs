@@ -58,7 +58,7 @@ use stored::Stored;
 pub use level::Level;
 
 pub(crate) use channelwise::{
-    Ahead, ChannelRow, ChannelTarget, Group, RUN, Run, channel_gradient, channel_row,
+    Ahead, ChannelRow, ChannelTarget, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
 };
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,

@@ -2,8 +2,8 @@
 //!
 //! A position's channels are next to each other in the source and in the target, so nothing is
 //! packed but the weights; a task takes some rows of some channels of an image. With more than one
-//! channel a group, a vector of the source has all that a vector of the target reads, and is
-//! permuted once for each source channel of a group.
+//! channel a group, a vector of the source has all that a vector of several groups reads, and is
+//! permuted once for each source channel of a group; the lanes of one group all read one number.
 //!
 //! Where the machine multiplies pairs of bf16, these are channels of a group where they lie, or two
 //! rows of the source ([`reach`]).
@@ -25,6 +25,7 @@ use crate::cpu::simd::{
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
+use crate::host::LINE;
 use channels::Channels;
 pub(super) use gradient::{run_wgrad, wgrad_plan};
 use reach::{Reaches, Runs};
@@ -86,6 +87,9 @@ fn ask_source<A>(
     ahead.extend(rows.map(|row| Ahead::new(row, pixel, size, channels)));
 }
 
+/// Products of an element of the source from which on its rows are copied, with zeros past their ends.
+const PADDED: usize = 16;
+
 /// One stencil.
 struct Grid {
     reaches: Reaches,
@@ -145,7 +149,8 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let mut grids = Vec::with_capacity(job.stencils.len());
     let (mut weights, mut most, mut least, mut work) = (0usize, 0, 1, 0);
     for (stencil, reaches) in job.stencils.iter().zip(reaches) {
-        let segments = Segments::new::<S>(roles, stencil, &reaches, sources)?;
+        let padded = channels.sources > 1 && stencil.taps.len() * channels.targets >= PADDED;
+        let segments = Segments::new::<S>(roles, stencil, &reaches, sources, padded)?;
         most = most.max(rows(stencil));
         least = least.max(segments.least_rows());
         let row = product(&[
@@ -276,8 +281,8 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
     let sources = channels.source(count);
     let bias = job.bias.map(|bias| &bias[first..]);
     let far = far::<S>(roles);
-    // lines of memory that are written past the caches part by part cost more than they save
-    let stream = job.streams();
+    // a line that is written past the caches part by part costs more than one that is read first
+    let stream = job.streams() && channels.lanes * size_of::<T>() >= LINE;
     let origin = image * roles.target.outer + first;
     let levels = (job.level, plan.level.pairs());
     let segments = &grids[0].segments;

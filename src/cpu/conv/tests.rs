@@ -278,6 +278,10 @@ fn larger() -> Vec<ConvProblem<4>> {
         // groups that share a vector of channels, of as many source channels and of fewer
         conv([2, 40, 9, 21], [40, 8, 3, 3], 1, 5),
         conv([1, 12, 11, 19], [24, 2, 3, 3], 2, 6),
+        // groups of whole vectors of channels, of one and of several, of fewer source channels
+        conv([2, 32, 7, 21], [32, 16, 3, 3], 1, 2),
+        conv([1, 12, 11, 19], [64, 3, 3, 3], 2, 4),
+        conv([2, 6, 7, 10], [48, 1, 1, 5], 1, 6),
         // few channels a group, rows of several vectors
         conv([2, 32, 12, 67], [24, 8, 3, 3], 1, 4),
         conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),

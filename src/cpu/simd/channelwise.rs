@@ -10,7 +10,7 @@ pub(crate) use filter::{ChannelTarget, channel_row};
 pub(crate) use gradient::channel_gradient;
 
 /// Positions of a row that are computed together.
-const POSITIONS: usize = 8;
+pub(crate) const POSITIONS: usize = 8;
 
 /// Taps that a [`Run`] has at most; with [`POSITIONS`] sums and a vector of the source they fit the
 /// 16 registers of AVX2.
@@ -129,17 +129,33 @@ impl Ahead {
     }
 }
 
-/// Channels of a group: all those of a target's vector read one vector of the source.
+/// Channels of a group.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     pub sources: usize,
     pub targets: usize,
-    /// `(sources, lanes)`: the lane of the source's vector that a target lane reads; empty where
-    /// each reads its own.
+    /// `(sources, lanes)`: the lane of the source's vector that a target lane reads, where vectors have
+    /// several groups.
     pub lanes: &'a [u32],
 }
 
+/// How the lanes of a target's vector read the source: each its own channel...
+const OWN: u8 = 0;
+/// ...channels of the groups that share the vector, which are lanes of one vector of the source...
+const PERMUTED: u8 = 1;
+/// ...or all the same one, as they are of one group.
+const SPREAD: u8 = 2;
+
 impl Group<'_> {
+    /// How vectors of so many lanes read.
+    fn reading(&self, lanes: usize) -> u8 {
+        match (self.sources, self.targets) {
+            (1, 1) => OWN,
+            (_, targets) if targets.is_multiple_of(lanes) => SPREAD,
+            _ => PERMUTED,
+        }
+    }
+
     /// The first source channel of a target channel that begins a group.
     fn source(&self, target: usize) -> usize {
         target / self.targets * self.sources
@@ -150,7 +166,7 @@ impl Group<'_> {
 struct Positions {
     first: usize,
     count: usize,
-    /// Whether they are [`POSITIONS`] and every tap lies inside the source for all of them.
+    /// Whether every tap lies inside the source for [`POSITIONS`] of them, though there may be fewer.
     whole: bool,
 }
 
@@ -162,11 +178,10 @@ impl<A: Copy> ChannelRow<'_, A> {
             targets,
             lanes: index,
         } = self.group;
-        if index.is_empty() {
-            assert!((sources, targets) == (1, 1));
-        } else {
-            assert!(lanes.is_multiple_of(targets) && self.channels.is_multiple_of(targets));
-            assert!((1..=targets).contains(&sources) && index.len() >= sources * lanes);
+        assert!(sources > 0 && self.channels.is_multiple_of(targets));
+        if self.group.reading(lanes) == PERMUTED {
+            assert!(lanes.is_multiple_of(targets) && sources <= targets);
+            assert!(index.len() >= sources * lanes);
             assert!(index.iter().all(|&lane| (lane as usize) < lanes));
         }
         let last = (self.size - 1) * self.pixel + self.group.source(self.channels);
@@ -201,13 +216,14 @@ impl<A: Copy> ChannelRow<'_, A> {
     /// The positions from `first` on, as many as are computed together.
     fn block(&mut self, first: usize) -> Positions {
         let count = POSITIONS.min(self.width - first);
-        let mut whole = count == POSITIONS;
+        let mut whole = true;
         for run in self.runs.iter_mut() {
             let from = run.column + (first * self.pace) as isize;
             run.from = run.row as isize + from * self.pixel as isize;
-            let reads = count + run.count - 1;
-            run.inside = (0, reads);
-            if from < 0 || from + ((reads - 1) * self.pace) as isize >= self.size as isize {
+            run.inside = (0, POSITIONS + run.count - 1);
+            let last = from + ((POSITIONS + run.count - 2) * self.pace) as isize;
+            if from < 0 || last >= self.size as isize {
+                let reads = count + run.count - 1;
                 run.inside = super::inside_range(from, self.pace, reads, self.size);
                 whole = false;
             }
@@ -222,16 +238,17 @@ impl<A: Copy> ChannelRow<'_, A> {
     /// What the last [`block`](Self::block) reads with a run, for the `nth` source channel of a vector
     /// of so many lanes from `lane` on.
     #[inline(always)]
-    fn reads<const GROUPED: bool>(
+    fn reads<const READING: u8>(
         &self,
         run: &Run,
         (nth, lane): (usize, usize),
         vector: usize,
     ) -> Reads<A> {
         let lanes = vector.min(self.channels - lane);
-        let (lane, lanes) = match GROUPED {
-            true => (self.group.source(lane), self.group.source(lanes)),
-            false => (lane, lanes),
+        let (lane, lanes) = match READING {
+            OWN => (lane, lanes),
+            PERMUTED => (self.group.source(lane), self.group.source(lanes)),
+            _ => (self.group.source(lane) + nth, 1),
         };
         let start = self.source.as_ptr().wrapping_add(lane);
         Reads {
@@ -261,7 +278,7 @@ impl<A: Copy> Reads<A> {
     /// # Safety
     /// As [`Row::vector`].
     #[inline(always)]
-    unsafe fn vector<V, const WHOLE: bool, const TAIL: bool, const GROUPED: bool>(
+    unsafe fn vector<V, const WHOLE: bool, const TAIL: bool, const READING: u8>(
         &self,
         i: usize,
     ) -> Option<V>
@@ -274,12 +291,16 @@ impl<A: Copy> Reads<A> {
         let from = self.from.wrapping_add(i * self.step);
         // SAFETY: by this function's contract.
         unsafe {
-            let x = match TAIL {
-                true => V::zero().load_masked(self.mask, from),
-                false => V::load(from),
+            let x = match (READING, TAIL) {
+                (SPREAD, _) => V::splat(*from),
+                (PERMUTED, _) | (_, true) => V::zero().load_masked(self.mask, from),
+                (_, false) => V::load(from),
             };
             let x = x.keep(self.keep);
-            Some(if GROUPED { x.permute(self.index) } else { x })
+            Some(match READING {
+                PERMUTED => x.permute(self.index),
+                _ => x,
+            })
         }
     }
 }
@@ -287,9 +308,9 @@ impl<A: Copy> Reads<A> {
 /// Calls `$of.taps::<.., number of taps, ..>` for every run and source channel of a group. What goes
 /// with them stays in registers while the number of taps is the same.
 macro_rules! each_run {
-    ($of:ident.taps::<$vector:ident, $whole:ident, $tail:ident, $grouped:ident>($lane:expr $(, $more:expr)*)) => {{
+    ($of:ident.taps::<$vector:ident, $whole:ident, $tail:ident, $reading:ident>($lane:expr $(, $more:expr)*)) => {{
         let row = &$of.row;
-        let nths = if $grouped { row.group.sources } else { 1 };
+        let nths = if $reading == OWN { 1 } else { row.group.sources };
         let mut first = 0;
         while first < row.runs.len() {
             let alike = row.runs[first].alike;
@@ -299,7 +320,7 @@ macro_rules! each_run {
                 ($count:literal) => {
                     for run in runs {
                         for nth in 0..nths {
-                            $of.taps::<$vector, $count, $whole, $tail, $grouped>(
+                            $of.taps::<$vector, $count, $whole, $tail, $reading>(
                                 run, (nth, $lane) $(, $more)*
                             );
                         }
@@ -322,11 +343,13 @@ use each_run;
 
 /// What is done with a row, vector by vector of its target channels.
 trait Row<'a, T: Element> {
+    /// Whether positions that are not there may be computed.
+    const PADDED: bool;
+
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc>;
 
     /// The channels from `lane` on, whose weights or sums begin at `at`; `WHOLE` as in
-    /// [`Positions`], `TAIL` where they may not fill a vector, `GROUPED` where lanes do not read
-    /// their own.
+    /// [`Positions`], `TAIL` where they may not fill a vector.
     ///
     /// # Safety
     /// The level of `V` must be available, and the row and what goes with it checked.
@@ -334,7 +357,7 @@ trait Row<'a, T: Element> {
         V: Vector<Scalar = T::Acc> + Stored<T>,
         const WHOLE: bool,
         const TAIL: bool,
-        const GROUPED: bool,
+        const READING: u8,
     >(
         &mut self,
         block: &Positions,
@@ -348,7 +371,7 @@ trait Row<'a, T: Element> {
 /// # Safety
 /// As [`Row::vector`].
 #[inline(always)]
-unsafe fn each_vector<'a, T, V, R, const GROUPED: bool>(of: &mut R, pitch: usize)
+unsafe fn each_vector<'a, T, V, R, const READING: u8>(of: &mut R, pitch: usize)
 where
     T: Element,
     V: Vector<Scalar = T::Acc> + Stored<T>,
@@ -360,21 +383,20 @@ where
     of.row().cut(blocks * channels.div_ceil(V::LANES));
     for first in (0..width).step_by(POSITIONS) {
         let block = of.row().block(first);
+        let whole_block = block.whole && (R::PADDED || block.count == POSITIONS);
         // SAFETY: by this function's contract.
         unsafe {
             for lane in (0..whole).step_by(V::LANES) {
                 let at = lane / V::LANES * pitch;
                 of.row().ask();
-                match (block.whole, GROUPED) {
-                    (true, false) => of.vector::<V, true, false, GROUPED>(&block, lane, at),
-                    (false, false) => of.vector::<V, false, false, GROUPED>(&block, lane, at),
-                    (true, true) => of.vector::<V, true, true, GROUPED>(&block, lane, at),
-                    (false, true) => of.vector::<V, false, true, GROUPED>(&block, lane, at),
+                match whole_block {
+                    true => of.vector::<V, true, false, READING>(&block, lane, at),
+                    false => of.vector::<V, false, false, READING>(&block, lane, at),
                 }
             }
-            if whole < channels {
+            if whole < channels && READING != SPREAD {
                 let at = whole / V::LANES * pitch;
-                of.vector::<V, false, true, GROUPED>(&block, whole, at);
+                of.vector::<V, false, true, READING>(&block, whole, at);
             }
         }
     }

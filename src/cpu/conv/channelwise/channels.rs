@@ -15,6 +15,9 @@ const VECTORS: usize = 4;
 
 /// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
 const PERMUTED: usize = 8;
+/// Channels of a group up to which every vector of the target reads them one by one; a matrix product is
+/// faster with more.
+const SPREAD: usize = 16;
 
 /// Target channels in vectors, and blocks of them.
 pub(super) struct Channels {
@@ -37,13 +40,11 @@ impl Channels {
         let (sources, targets) = (roles.source_channels, roles.target_channels);
         let total = roles.groups * targets;
         let depthwise = (sources, targets) == (1, 1);
-        let permuted = lanes >= PERMUTED
-            && roles.groups > 1
-            && targets <= lanes
-            && lanes.is_multiple_of(targets)
-            && sources <= targets;
+        let permuted = lanes >= PERMUTED && lanes.is_multiple_of(targets) && sources <= targets;
+        let spread = targets.is_multiple_of(lanes) && sources.max(targets) <= SPREAD;
+        let grouped = roles.groups > 1 && (permuted || spread);
         let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
-        (suits && (depthwise || permuted)).then(|| {
+        (suits && (depthwise || grouped)).then(|| {
             let source = |nth, lane| (lane / targets * sources + nth) as u32;
             let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
             Channels {
@@ -53,9 +54,9 @@ impl Channels {
                 blocks: 1,
                 sources,
                 targets,
-                index: match depthwise {
-                    true => Vec::new(),
-                    false => index.collect(),
+                index: match grouped && !spread {
+                    true => index.collect(),
+                    false => Vec::new(),
                 },
             }
         })
@@ -64,9 +65,15 @@ impl Channels {
     /// In blocks, with so many weights, or sums of such, of a pair of channels.
     pub fn in_blocks(mut self, weights: usize) -> Self {
         let vectors = self.vectors();
-        let most = if self.sources > 1 { GROUPS } else { WEIGHTS };
+        let most = if self.sources > 1 {
+            std::env::var("GRP").map_or(GROUPS, |v| v.parse().unwrap())
+        } else {
+            WEIGHTS
+        };
         let most = most / product(&[weights, self.sources, self.lanes]).max(1);
         let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
+        // of whole groups
+        let each = each.next_multiple_of(self.targets.div_ceil(self.lanes));
         self.block = each * self.lanes;
         self.blocks = vectors.div_ceil(each);
         self

@@ -30,11 +30,13 @@ const POSITIONS: usize = 1 << 9;
 /// Whether this is the way to compute a wgrad.
 pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
     let channels = Channels::new::<T>(job.level, &job.roles, job.layouts.activation)?;
+    // several vectors of a group share what they read, which outer products make use of
+    (channels.targets <= channels.lanes).then_some(())?;
     let channels = channels.in_blocks(job.stencil.taps.len());
     let rows = rows(&job.stencil);
     let reaches = Reaches::new(&job.stencil);
     let sources = channels.source(channels.block);
-    let segments = Segments::new::<T>(&job.roles, &job.stencil, &reaches, sources)?;
+    let segments = Segments::new::<T>(&job.roles, &job.stencil, &reaches, sources, false)?;
     let least = POSITIONS.div_ceil(job.stencil.count[3].max(1));
     let pairs = paired::<T>(job.level).filter(|level| !level.tiles());
     Some(GradientPlan {

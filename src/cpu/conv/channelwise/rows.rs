@@ -1,13 +1,14 @@
-//! The rows of a source that rows of a target read: where they lie, or widened.
+//! The rows of a source that rows of a target read: where they lie, or copied.
 //!
 //! Several rows of the target read a row of the source, so elements of 16 bits are widened once into
 //! memory that stays in the L2 cache, and what reads them there is the same code that reads `f32`. Pairs
-//! of two rows are made there in the same way.
+//! of two rows are made there in the same way. Rows that many products read are copied with zeros past
+//! either end, so that no position is at an edge.
 
 use super::super::scratch::{Buffer, product};
 use super::super::stencil::{Roles, Stencil};
 use super::reach::{Reaches, Rows, Runs};
-use crate::cpu::simd::{Level, as_acc, interleave, prefetch, widen};
+use crate::cpu::simd::{Level, POSITIONS, as_acc, interleave, prefetch, widen};
 use crate::element::Element;
 use crate::error::Result;
 
@@ -27,8 +28,8 @@ const AHEAD: usize = 4 * PIECE;
 pub(super) struct Segment {
     pub first: usize,
     pub width: usize,
-    begin: usize,
-    end: usize,
+    begin: isize,
+    end: isize,
 }
 
 /// How the rows of a stencil are cut into segments.
@@ -43,10 +44,12 @@ pub(super) struct Segments {
     /// Rows of the source that a row of the target reads.
     depth: usize,
     copies: bool,
+    /// Whether what is copied has zeros past either end.
+    padded: bool,
 }
 
 impl Segments {
-    /// For `channels` of the source at a time.
+    /// For `channels` of the source at a time, with zeros past the ends of rows if `padded`.
     ///
     /// `None` where widened rows would take too much memory.
     pub fn new<T: Element>(
@@ -54,7 +57,9 @@ impl Segments {
         stencil: &Stencil,
         reaches: &Reaches,
         channels: usize,
+        padded: bool,
     ) -> Option<Self> {
+        let widened = as_acc::<T>(&[]).is_none();
         let (count, pace) = (stencil.count[3], stencil.pace[3]);
         let mut segments = Segments {
             count,
@@ -63,7 +68,8 @@ impl Segments {
             reach: reaches.columns,
             size: roles.source_size[3],
             depth: reaches.depth,
-            copies: as_acc::<T>(&[]).is_none(),
+            copies: padded || widened,
+            padded,
         };
         if !segments.copies {
             return Some(segments);
@@ -73,7 +79,11 @@ impl Segments {
         // what neighbouring segments both read should not be most of what they read
         let width = (columns.saturating_sub(span)).max(span) / pace;
         segments.width = width.clamp(1, count);
-        (product(&[depth, channels, segments.columns()]) <= LARGEST).then_some(segments)
+        let fits = product(&[depth, channels, segments.columns()]) <= LARGEST;
+        if !fits && !widened {
+            (segments.width, segments.copies, segments.padded) = (count, false, false);
+        }
+        (fits || !widened).then_some(segments)
     }
 
     /// Rows of the target that a task should have, so that most of what it widens is read often.
@@ -96,7 +106,10 @@ impl Segments {
 
     /// Columns of the source that a segment reads, at most.
     fn columns(&self) -> usize {
-        ((self.width - 1) * self.pace + self.span()).min(self.size)
+        match self.padded {
+            true => (self.width.next_multiple_of(POSITIONS) - 1) * self.pace + self.span(),
+            false => ((self.width - 1) * self.pace + self.span()).min(self.size),
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Segment> {
@@ -106,13 +119,18 @@ impl Segments {
     pub fn nth(&self, n: usize) -> Segment {
         let first = n * self.width;
         let width = self.width.min(self.count - first);
-        let (from, to) = (
-            (first * self.pace) as isize + self.reach.0,
-            ((first + width - 1) * self.pace) as isize + self.reach.1 + 1,
-        );
-        // at least one column, though none may be read
-        let begin = (from.max(0) as usize).min(self.size - 1);
-        let end = (to.max(0) as usize).clamp(begin + 1, self.size);
+        let computed = match self.padded {
+            true => width.next_multiple_of(POSITIONS),
+            false => width,
+        };
+        let mut begin = (first * self.pace) as isize + self.reach.0;
+        let mut end = ((first + computed - 1) * self.pace) as isize + self.reach.1 + 1;
+        if !self.padded {
+            // at least one column, though none may be read
+            let size = self.size as isize;
+            begin = begin.clamp(0, size - 1);
+            end = end.clamp(begin + 1, size);
+        }
         Segment {
             first,
             width,
@@ -142,7 +160,9 @@ pub(super) struct SourceRows<'a, T: Element> {
     slots: Vec<Slot>,
     most: usize,
     turn: usize,
-    columns: (usize, usize),
+    /// Columns of the source in all, and those that rows here have.
+    size: usize,
+    columns: (isize, isize),
 }
 
 /// What the runs of a row of the target read.
@@ -161,9 +181,9 @@ impl<'a, T: Element> SourceRows<'a, T> {
         memory: &'a mut Buffer<T::Acc>,
     ) -> Result<Self> {
         let row = segments.columns() * channels;
-        let most = match as_acc(source) {
-            Some(_) => 0,
-            None => (WIDENED / row.max(1)).clamp(segments.depth, SPARE * segments.depth),
+        let most = match segments.copies {
+            true => (WIDENED / row.max(1)).clamp(segments.depth, SPARE * segments.depth),
+            false => 0,
         };
         Ok(SourceRows {
             level,
@@ -175,7 +195,8 @@ impl<'a, T: Element> SourceRows<'a, T> {
             slots: Vec::with_capacity(most),
             most,
             turn: 0,
-            columns: (0, segments.size),
+            size: segments.size,
+            columns: (0, segments.size as isize),
         })
     }
 
@@ -192,11 +213,11 @@ impl<'a, T: Element> SourceRows<'a, T> {
     pub fn read(&mut self, segment: &Segment, pace: usize, of: &mut Runs) -> Read<'_, T::Acc> {
         let (begin, end) = self.columns;
         for run in of.runs.iter_mut() {
-            run.column += (segment.first * pace) as isize - begin as isize;
+            run.column += (segment.first * pace) as isize - begin;
         }
-        let size = end - begin;
+        let size = (end - begin) as usize;
         let rows = of.runs.iter_mut().zip(&of.rows);
-        if let Some(source) = as_acc(self.source) {
+        if let Some(source) = as_acc(self.source).filter(|_| self.most == 0) {
             for (run, [row, _]) in rows {
                 run.row = row.unwrap_or(0);
             }
@@ -242,13 +263,22 @@ impl<'a, T: Element> SourceRows<'a, T> {
                 self.slots.len() - 1
             }
         };
-        let begin = self.columns.0 * self.pixel;
+        let (begin, end) = self.columns;
+        let to = &mut self.wide[at * length..][..length];
+        // those of them that the source has
+        let columns = end - begin;
+        let first = (-begin).clamp(0, columns);
+        let last = (self.size as isize - begin).clamp(first, columns);
+        let (to, after) = to.split_at_mut(last as usize * self.channels);
+        let (before, to) = to.split_at_mut(first as usize * self.channels);
+        before.fill(T::Acc::default());
+        after.fill(T::Acc::default());
         copy_rows(
             (self.level, self.pairs),
             (self.source, self.pixel),
-            rows.map(|row| Some(row? + begin)),
+            rows.map(|row| Some(row? + (begin + first).max(0) as usize * self.pixel)),
             self.channels,
-            &mut self.wide[at * length..][..length],
+            to,
         );
         at
     }

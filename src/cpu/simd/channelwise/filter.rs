@@ -4,7 +4,11 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
-use super::{ChannelRow, POSITIONS, Positions, Row, Run, each_run, each_vector};
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use super::{
+    ChannelRow, OWN, PERMUTED, POSITIONS, Positions, RUN, Row, Run, SPREAD, each_run, each_vector,
+};
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
 use crate::element::Element;
@@ -66,15 +70,18 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
         // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
         // weights of every vector, were just checked.
         unsafe {
-            match self.row.group.lanes.is_empty() {
-                true => each_vector::<T, V, _, false>(&mut self, pitch),
-                false => each_vector::<T, V, _, true>(&mut self, pitch),
+            match self.row.group.reading(V::LANES) {
+                OWN => each_vector::<T, V, _, OWN>(&mut self, pitch),
+                PERMUTED => each_vector::<T, V, _, PERMUTED>(&mut self, pitch),
+                _ => each_vector::<T, V, _, SPREAD>(&mut self, pitch),
             }
         }
     }
 }
 
 impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
+    const PADDED: bool = true;
+
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row
     }
@@ -84,7 +91,7 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
         V: Vector<Scalar = T::Acc> + Stored<T>,
         const WHOLE: bool,
         const TAIL: bool,
-        const GROUPED: bool,
+        const READING: u8,
     >(
         &mut self,
         block: &Positions,
@@ -106,7 +113,7 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
                 None => V::zero(),
             };
             let mut sums = [bias; POSITIONS];
-            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(lane, weights, &mut sums));
+            each_run!(self.taps::<V, WHOLE, TAIL, READING>(lane, weights, &mut sums));
             let step = self.target.step;
             let to = self.to.add(block.first * step + lane);
             // written out: a loop with so much in it is not unrolled, and the sums would be memory
@@ -114,11 +121,15 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
                 ($put:expr) => {
                     each!($put, 0 1 2 3 4 5 6 7)
                 };
-                ($put:expr, $($j:literal)*) => {$(
-                    if WHOLE || $j < block.count {
-                        $put(sums[$j], to.add($j * step));
+                ($put:expr, $($j:literal)*) => {
+                    if WHOLE && block.count == POSITIONS {
+                        $($put(sums[$j], to.add($j * step));)*
+                    } else {
+                        $(if $j < block.count {
+                            $put(sums[$j], to.add($j * step));
+                        })*
                     }
-                )*};
+                };
             }
             let ChannelTarget { write, stream, .. } = *self.target;
             let misaligned = (to.addr() | (step * size_of::<T>())) % (V::LANES * size_of::<T>());
@@ -144,7 +155,7 @@ impl<T: Element> Filter<'_, T> {
         const K: usize,
         const WHOLE: bool,
         const TAIL: bool,
-        const GROUPED: bool,
+        const READING: u8,
     >(
         &self,
         run: &Run,
@@ -159,15 +170,19 @@ impl<T: Element> Filter<'_, T> {
                 let place = nth * self.row.taps + run.place + q;
                 factors[q] = V::load(weights.add(place * V::LANES));
             }
-            let reads = self.row.reads::<GROUPED>(run, (nth, lane), V::LANES);
+            let reads = self.row.reads::<READING>(run, (nth, lane), V::LANES);
             for i in 0..POSITIONS + K - 1 {
-                let Some(x) = reads.vector::<V, WHOLE, TAIL, GROUPED>(i) else {
+                let Some(x) = reads.vector::<V, WHOLE, TAIL, READING>(i) else {
                     continue;
                 };
                 for q in 0..K {
                     if i >= q && i - q < POSITIONS {
                         sums[i - q] = factors[q].multiply_add(x, sums[i - q]);
                     }
+                }
+                if WHOLE && (READING == SPREAD || READING == OWN && K > RUN - 2) {
+                    // reads all at once would fill up the registers, and sums become memory
+                    compiler_fence(Ordering::SeqCst);
                 }
             }
         }

@@ -4,7 +4,9 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
-use super::{ChannelRow, POSITIONS, Positions, Row, Run, each_run, each_vector};
+use super::{
+    ChannelRow, OWN, PERMUTED, POSITIONS, Positions, Row, Run, SPREAD, each_run, each_vector,
+};
 use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
 use crate::element::Element;
 
@@ -46,15 +48,18 @@ impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
         // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and the
         // sums of every vector were just checked.
         unsafe {
-            match self.row.group.lanes.is_empty() {
-                true => each_vector::<T, V, _, false>(&mut self, pitch),
-                false => self.grouped::<V>(pitch),
+            match self.row.group.reading(V::LANES) {
+                OWN => each_vector::<T, V, _, OWN>(&mut self, pitch),
+                PERMUTED => self.grouped::<V, PERMUTED>(pitch),
+                _ => self.grouped::<V, SPREAD>(pitch),
             }
         }
     }
 }
 
 impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
+    const PADDED: bool = false;
+
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row
     }
@@ -64,7 +69,7 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
         V: Vector<Scalar = T::Acc> + Stored<T>,
         const WHOLE: bool,
         const TAIL: bool,
-        const GROUPED: bool,
+        const READING: u8,
     >(
         &mut self,
         block: &Positions,
@@ -91,7 +96,7 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
                     false => V::load_from(from),
                 };
             }
-            each_run!(self.taps::<V, WHOLE, TAIL, GROUPED>(lane, block, &dy, sums));
+            each_run!(self.taps::<V, WHOLE, TAIL, READING>(lane, block, &dy, sums));
         }
     }
 }
@@ -103,11 +108,14 @@ impl<T: Element> Gradient<'_, T> {
     /// # Safety
     /// As [`Row::vector`].
     #[inline(always)]
-    unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>>(&mut self, pitch: usize) {
+    unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>, const READING: u8>(
+        &mut self,
+        pitch: usize,
+    ) {
         let (channels, sources) = (self.row.channels, self.row.group.sources);
         self.row.block(0);
         // sums that fit the registers, of which there are 32 where tiles have many rows, else 16
-        let most = if V::ROWS > 8 { 24 } else { 8 };
+        let most = if V::ROWS > 8 { 24 } else { 12 };
         let vectors = channels.div_ceil(V::LANES);
         self.row.cut(vectors);
         for vector in 0..vectors {
@@ -123,10 +131,10 @@ impl<T: Element> Gradient<'_, T> {
                         macro_rules! taps {
                             ($k:literal: $($g:literal)*) => {
                                 $(if left >= $g && $g * $k <= most {
-                                    self.group_taps::<V, $k, $g>(run, (nth, lane), sums);
+                                    self.group_taps::<V, $k, $g, READING>(run, (nth, lane), sums);
                                     nth += $g;
                                 } else)* {
-                                    self.group_taps::<V, $k, 1>(run, (nth, lane), sums);
+                                    self.group_taps::<V, $k, 1, READING>(run, (nth, lane), sums);
                                     nth += 1;
                                 }
                             };
@@ -151,7 +159,12 @@ impl<T: Element> Gradient<'_, T> {
     /// # Safety
     /// As [`Row::vector`].
     #[inline(always)]
-    unsafe fn group_taps<V: Vector<Scalar = T::Acc> + Stored<T>, const K: usize, const G: usize>(
+    unsafe fn group_taps<
+        V: Vector<Scalar = T::Acc> + Stored<T>,
+        const K: usize,
+        const G: usize,
+        const READING: u8,
+    >(
         &self,
         run: &Run,
         (nth, lane): (usize, usize),
@@ -160,7 +173,7 @@ impl<T: Element> Gradient<'_, T> {
         let row = &self.row;
         let lanes = V::LANES.min(row.channels - lane);
         let place = |g: usize, q: usize| ((nth + g) * row.taps + run.place + q) * V::LANES;
-        let reads = row.reads::<true>(run, (nth, lane), V::LANES);
+        let reads = row.reads::<READING>(run, (nth, lane), V::LANES);
         let all = row.width + K - 1;
         let (lo, hi) = super::super::inside_range(run.column, row.pace, all, row.size);
         // SAFETY: by this function's contract; reads outside of the source are not made, nor are those
@@ -173,19 +186,30 @@ impl<T: Element> Gradient<'_, T> {
                 }
             }
             let load = |j: usize| {
-                let dy = V::load_first(lanes, self.dy.as_ptr().add(j * self.step + lane));
+                let from = self.dy.as_ptr().add(j * self.step + lane);
+                let dy = match READING {
+                    SPREAD => V::load_from(from),
+                    _ => V::load_first(lanes, from),
+                };
                 dy.keep(run.keep)
             };
             for i in lo..hi {
                 let from = reads.from.wrapping_add(i * reads.step);
-                let x = V::zero().load_masked(reads.mask, from);
+                let all = match READING {
+                    SPREAD => V::zero(),
+                    _ => V::zero().load_masked(reads.mask, from),
+                };
+                let x = |g: usize| match READING {
+                    SPREAD => V::splat(*from.wrapping_add(g)),
+                    _ => all.permute(reads.index.add(g * V::LANES)),
+                };
                 let mut dy = [V::zero(); K];
                 if i + 1 >= K && i < row.width {
                     for q in 0..K {
                         dy[q] = load(i - q);
                     }
                     for g in 0..G {
-                        let x = x.permute(reads.index.add(g * V::LANES));
+                        let x = x(g);
                         for q in 0..K {
                             sums[g][q] = dy[q].multiply_add(x, sums[g][q]);
                         }
@@ -199,7 +223,7 @@ impl<T: Element> Gradient<'_, T> {
                     }
                     let dy = load(i - q);
                     for g in 0..G {
-                        let x = x.permute(reads.index.add(g * V::LANES));
+                        let x = x(g);
                         sums[g][q] = dy.multiply_add(x, sums[g][q]);
                     }
                 }
@@ -222,7 +246,7 @@ impl<T: Element> Gradient<'_, T> {
         const K: usize,
         const WHOLE: bool,
         const TAIL: bool,
-        const GROUPED: bool,
+        const READING: u8,
     >(
         &self,
         run: &Run,
@@ -241,9 +265,9 @@ impl<T: Element> Gradient<'_, T> {
             for q in 0..K {
                 sums[q] = V::load(target.add((nth * self.row.taps + run.place + q) * V::LANES));
             }
-            let reads = self.row.reads::<GROUPED>(run, (nth, lane), V::LANES);
+            let reads = self.row.reads::<READING>(run, (nth, lane), V::LANES);
             for i in 0..POSITIONS + K - 1 {
-                let Some(x) = reads.vector::<V, WHOLE, TAIL, GROUPED>(i) else {
+                let Some(x) = reads.vector::<V, WHOLE, TAIL, READING>(i) else {
                     continue;
                 };
                 for q in 0..K {
