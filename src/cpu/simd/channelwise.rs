@@ -178,7 +178,7 @@ impl<A: Copy> ChannelRow<'_, A> {
             targets,
             lanes: index,
         } = self.group;
-        assert!(sources > 0 && self.channels.is_multiple_of(targets));
+        assert!(sources > 0 && targets > 0 && self.channels.is_multiple_of(targets));
         if self.group.reading(lanes) == PERMUTED {
             assert!(lanes.is_multiple_of(targets) && sources <= targets);
             assert!(index.len() >= sources * lanes);

@@ -65,11 +65,7 @@ impl Channels {
     /// In blocks, with so many weights, or sums of such, of a pair of channels.
     pub fn in_blocks(mut self, weights: usize) -> Self {
         let vectors = self.vectors();
-        let most = if self.sources > 1 {
-            std::env::var("GRP").map_or(GROUPS, |v| v.parse().unwrap())
-        } else {
-            WEIGHTS
-        };
+        let most = if self.sources > 1 { GROUPS } else { WEIGHTS };
         let most = most / product(&[weights, self.sources, self.lanes]).max(1);
         let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
         // of whole groups
