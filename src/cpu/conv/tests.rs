@@ -227,17 +227,32 @@ fn equals_the_definition() {
     }
 }
 
+/// Two axes and a padding of 1.
+fn conv(x: [usize; 4], w: [usize; 4], stride: usize, groups: usize) -> ConvProblem<4> {
+    let params = ConvParams {
+        stride: [stride; 2],
+        groups,
+        padding: Padding::uniform(1),
+        ..ConvParams::default()
+    };
+    ConvProblem::<2>::new(&x, &w, &params).unwrap().lift()
+}
+
+/// Problems with few channels a group.
+fn grouped() -> Vec<ConvProblem<4>> {
+    vec![
+        // groups that share a vector of channels, of as many source channels and of fewer
+        conv([2, 40, 9, 21], [40, 8, 3, 3], 1, 5),
+        conv([1, 12, 11, 19], [24, 2, 3, 3], 2, 6),
+        // groups of whole vectors of channels, of one and of several, of fewer source channels
+        conv([2, 32, 7, 21], [32, 16, 3, 3], 1, 2),
+        conv([1, 12, 11, 19], [64, 3, 3, 3], 2, 4),
+        conv([2, 6, 7, 10], [48, 1, 1, 5], 1, 6),
+    ]
+}
+
 /// Problems with several blocks of the reduction, tiles and splits, for all algorithms.
 fn larger() -> Vec<ConvProblem<4>> {
-    let conv = |x: [usize; 4], w: [usize; 4], stride, groups| {
-        let params = ConvParams {
-            stride: [stride; 2],
-            groups,
-            padding: Padding::uniform(1),
-            ..ConvParams::default()
-        };
-        ConvProblem::<2>::new(&x, &w, &params).unwrap().lift()
-    };
     let conv_4d = |x: [usize; 6], w: [usize; 6], dilation| {
         let params = ConvParams {
             dilation: [dilation, 1, 1, dilation],
@@ -275,13 +290,6 @@ fn larger() -> Vec<ConvProblem<4>> {
         conv([2, 83, 5, 27], [83, 1, 3, 5], 1, 83),
         conv([1, 40, 21, 19], [40, 1, 7, 3], 1, 40),
         conv([2, 35, 9, 38], [35, 1, 3, 5], 2, 35),
-        // groups that share a vector of channels, of as many source channels and of fewer
-        conv([2, 40, 9, 21], [40, 8, 3, 3], 1, 5),
-        conv([1, 12, 11, 19], [24, 2, 3, 3], 2, 6),
-        // groups of whole vectors of channels, of one and of several, of fewer source channels
-        conv([2, 32, 7, 21], [32, 16, 3, 3], 1, 2),
-        conv([1, 12, 11, 19], [64, 3, 3, 3], 2, 4),
-        conv([2, 6, 7, 10], [48, 1, 1, 5], 1, 6),
         // few channels a group, rows of several vectors
         conv([2, 32, 12, 67], [24, 8, 3, 3], 1, 4),
         conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),
@@ -332,8 +340,17 @@ fn pair_levels() -> Vec<Level> {
 
 #[test]
 fn larger_problems_equal_the_definition() {
+    equal_the_definition(larger());
+}
+
+#[test]
+fn groups_equal_the_definition() {
+    equal_the_definition(grouped());
+}
+
+fn equal_the_definition(problems: Vec<ConvProblem<4>>) {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    for p in larger() {
+    for p in problems {
         for (i, layouts) in LAYOUTS.into_iter().enumerate() {
             let levels = Level::available();
             let level = levels[levels.len() - 1 - i % levels.len()];
@@ -390,7 +407,7 @@ fn nan_of_dy<T: Element>(
 #[test]
 fn bits_do_not_depend_on_threads() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    for p in larger() {
+    for p in [larger(), grouped()].concat() {
         for layouts in LAYOUTS {
             bits_with_threads::<f32>(&p, layouts, &mut rng);
             bits_with_threads::<bf16>(&p, layouts, &mut rng);
