@@ -277,69 +277,113 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
     let (first, count) = channels.of_block(block);
     let source = &job.source[image * roles.source.outer..][..roles.source.outer];
     let source = &source[channels.source(first)..];
-    let output = &job.target;
-    let sources = channels.source(count);
-    let bias = job.bias.map(|bias| &bias[first..]);
-    let far = far::<S>(roles);
-    // a line that is written past the caches part by part costs more than one that is read first
-    let stream = job.streams() && channels.lanes * size_of::<T>() >= LINE;
-    let origin = image * roles.target.outer + first;
     let levels = (job.level, plan.level.pairs());
-    let segments = &grids[0].segments;
-    let mut reading = SourceRows::new(levels, source, (roles, segments), sources, memory)?;
-    let share = |stencil| share(rows(stencil), plan.parts, part);
-    let most = stencils.iter().map(share).map(|(begin, end)| end - begin);
-    let most = most.max().unwrap_or(0);
-    let mut ahead = Vec::new();
     // stencils have one segment each where several are computed in turn
+    let segments = &grids[0].segments;
+    let sources = channels.source(count);
+    let mut tile = Tile {
+        job,
+        plan,
+        packed,
+        first,
+        count,
+        source,
+        origin: image * roles.target.outer + first,
+        far: far::<S>(roles),
+        // a line that is written past the caches part by part costs more than one that is read first
+        stream: job.streams() && channels.lanes * size_of::<T>() >= LINE,
+        reading: SourceRows::new(levels, source, (roles, segments), sources, memory)?,
+        chosen,
+        asked: None,
+        ahead: Vec::new(),
+    };
+    let rows = |stencil| {
+        let (begin, end) = share(rows(stencil), plan.parts, part);
+        begin..end
+    };
+    let most = stencils.iter().map(|stencil| rows(stencil).len()).max();
     for (n, segment) in segments.iter().enumerate() {
-        reading.begin(&segment);
-        let mut asked = None;
-        for nth in 0..most {
+        tile.reading.begin(&segment);
+        tile.asked = None;
+        for nth in 0..most.unwrap_or(0) {
             for (stencil, grid) in stencils.iter().zip(grids) {
-                let (begin, end) = share(stencil);
-                let row = begin + nth;
-                if row >= end {
-                    continue;
-                }
-                let position = |row| unravel(row * stencil.count[3], stencil.count);
-                let step = stencil.step[3] * roles.target.spatial[3];
-                let at = |j| origin + roles.target.at(stencil.target(j));
-                ahead.clear();
-                if far && row + 1 < end {
-                    let j = position(row + 1);
-                    grid.reaches.choose((roles, stencil), j, None, chosen);
-                    ask_source(roles, (source, sources), chosen, &mut asked, &mut ahead);
-                    if !stream {
-                        let to = output.start(at(j), count);
-                        ahead.push(Ahead::new(to, step, stencil.count[3], count));
-                    }
-                }
-                let j = position(row);
-                grid.reaches.choose((roles, stencil), j, None, chosen);
-                let segment = grid.segments.nth(n);
-                let read = reading.read(&segment, stencil.pace[3], chosen);
-                let (pace, places) = (stencil.pace[3], grid.reaches.places.len());
-                let row = channel_row_of(
-                    (pace, places),
-                    (channels, count),
-                    (&segment, read),
-                    &mut chosen.runs,
-                    &mut ahead,
-                );
-                let target = ChannelTarget {
-                    output,
-                    at: at(j) + segment.first * step,
-                    step,
-                    bias,
-                    write: job.write,
-                    stream,
-                };
-                let weights = &packed[grid.first_weight + first * channels.sources * places..];
-                // SAFETY: no other task has these channels of these rows.
-                unsafe { channel_row(plan.level, row, weights, &target) };
+                tile.row((stencil, grid), n, rows(stencil).skip(nth));
             }
         }
     }
     Ok(())
+}
+
+/// Some channels of some rows of an image.
+struct Tile<'a, 'b, T: Element, S: Element<Acc = T::Acc>> {
+    job: &'a Job<'b, T, S>,
+    plan: &'a Plan,
+    packed: &'a [T::Acc],
+    first: usize,
+    count: usize,
+    /// Of the image, from the first channel on that these read.
+    source: &'a [S],
+    /// Where the first channel of the image's first position is in the target.
+    origin: usize,
+    /// Whether to ask for the next row, and whether to write past the caches.
+    far: bool,
+    stream: bool,
+    reading: SourceRows<'a, S>,
+    chosen: &'a mut Runs,
+    /// The last row of the source that was asked for.
+    asked: Option<usize>,
+    ahead: Vec<Ahead>,
+}
+
+impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
+    /// The `n`th segment of the first of the rows, if there is one; meanwhile the next is asked for.
+    fn row(
+        &mut self,
+        (stencil, grid): (&Stencil, &Grid),
+        n: usize,
+        rows: impl Iterator<Item = usize>,
+    ) {
+        let (job, channels) = (self.job, &self.plan.channels);
+        let (roles, output) = (&job.roles, &job.target);
+        let mut positions = rows.map(|row| unravel(row * stencil.count[3], stencil.count));
+        let (Some(j), next) = (positions.next(), positions.next()) else {
+            return;
+        };
+        let (pace, places) = (stencil.pace[3], grid.reaches.places.len());
+        let step = stencil.step[3] * roles.target.spatial[3];
+        let at = |j| self.origin + roles.target.at(stencil.target(j));
+        self.ahead.clear();
+        if let Some(j) = next.filter(|_| self.far) {
+            grid.reaches.choose((roles, stencil), j, None, self.chosen);
+            let source = (self.source, channels.source(self.count));
+            ask_source(roles, source, self.chosen, &mut self.asked, &mut self.ahead);
+            if !self.stream {
+                let to = output.start(at(j), self.count);
+                let ahead = Ahead::new(to, step, stencil.count[3], self.count);
+                self.ahead.push(ahead);
+            }
+        }
+        grid.reaches.choose((roles, stencil), j, None, self.chosen);
+        let segment = grid.segments.nth(n);
+        let target = ChannelTarget {
+            output,
+            at: at(j) + segment.first * step,
+            step,
+            bias: job.bias.map(|bias| &bias[self.first..]),
+            write: job.write,
+            stream: self.stream,
+        };
+        let read = self.reading.read(&segment, pace, self.chosen);
+        let row = channel_row_of(
+            (pace, places),
+            (channels, self.count),
+            (&segment, read),
+            &mut self.chosen.runs,
+            &mut self.ahead,
+        );
+        let first = grid.first_weight + self.first * channels.sources * places;
+        let weights = &self.packed[first..];
+        // SAFETY: no other task has these channels of these rows.
+        unsafe { channel_row(self.plan.level, row, weights, &target) };
+    }
 }

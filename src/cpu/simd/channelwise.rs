@@ -1,11 +1,13 @@
 //! Filters of few channels a group where channels are next to each other: target channels are the
 //! lanes, and the positions of a row share what is read.
+
+mod ahead;
 mod filter;
 mod gradient;
 
-use super::{Stored, Vector, prefetch_line};
+use super::{Stored, Vector};
 use crate::element::Element;
-use crate::host::LINE;
+pub(crate) use ahead::Ahead;
 pub(crate) use filter::{ChannelTarget, channel_row};
 pub(crate) use gradient::channel_gradient;
 
@@ -72,61 +74,6 @@ pub(crate) struct ChannelRow<'a, A> {
     pub group: Group<'a>,
     /// What to ask for meanwhile.
     pub ahead: &'a mut [Ahead],
-}
-
-/// Some channels of pixels that may not be in a cache: the processor does not foresee them where they are
-/// read channels by channels.
-pub(crate) struct Ahead {
-    /// The next line of memory, of a pixel that has so many more.
-    from: *const u8,
-    more: usize,
-    /// Lines of a pixel, and bytes from its last line to the next pixel.
-    lines: usize,
-    skip: usize,
-    /// Lines of all pixels, and how many are asked for at once.
-    left: usize,
-    each: usize,
-}
-
-impl Ahead {
-    /// The first `channels` of each of `count` pixels that are `pitch` apart.
-    pub fn new<A>(from: *const A, pitch: usize, count: usize, channels: usize) -> Self {
-        let (count, channels) = match pitch == channels {
-            true => (1, count * channels),
-            false => (count, channels),
-        };
-        let lines = (channels * size_of::<A>()).div_ceil(LINE);
-        Ahead {
-            from: from.cast(),
-            more: lines,
-            lines,
-            skip: (pitch * size_of::<A>()).wrapping_sub(lines * LINE),
-            left: lines * count,
-            each: 0,
-        }
-    }
-
-    /// They will be asked for in so many parts.
-    fn cut(&mut self, parts: usize) {
-        self.each = self.left.div_ceil(parts);
-    }
-
-    /// Asks for one part: few lines at a time, as the processor waits for all that it asked for once
-    /// those are too many.
-    #[inline(always)]
-    fn ask(&mut self) {
-        let count = self.each.min(self.left);
-        self.left -= count;
-        for _ in 0..count {
-            prefetch_line(self.from);
-            self.from = self.from.wrapping_add(LINE);
-            self.more -= 1;
-            if self.more == 0 {
-                self.more = self.lines;
-                self.from = self.from.wrapping_add(self.skip);
-            }
-        }
-    }
 }
 
 /// Channels of a group.
@@ -343,8 +290,8 @@ use each_run;
 
 /// What is done with a row, vector by vector of its target channels.
 trait Row<'a, T: Element> {
-    /// Whether positions that are not there may be computed.
-    const PADDED: bool;
+    /// Whether positions past the end of the row may be computed, as they are not stored.
+    const PAST_END: bool;
 
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc>;
 
@@ -383,7 +330,7 @@ where
     of.row().cut(blocks * channels.div_ceil(V::LANES));
     for first in (0..width).step_by(POSITIONS) {
         let block = of.row().block(first);
-        let whole_block = block.whole && (R::PADDED || block.count == POSITIONS);
+        let whole_block = block.whole && (R::PAST_END || block.count == POSITIONS);
         // SAFETY: by this function's contract.
         unsafe {
             for lane in (0..whole).step_by(V::LANES) {

@@ -14,10 +14,10 @@ const GROUPS: usize = 1 << 15;
 const VECTORS: usize = 4;
 
 /// Lanes of vectors that are worth permuting; narrower ones have no instruction for it.
-const PERMUTED: usize = 8;
+const WIDE: usize = 8;
 /// Channels of a group up to which every vector of the target reads them one by one; a matrix product is
 /// faster with more.
-const SPREAD: usize = 16;
+const FEW: usize = 16;
 
 /// Target channels in vectors, and blocks of them.
 pub(super) struct Channels {
@@ -40,8 +40,8 @@ impl Channels {
         let (sources, targets) = (roles.source_channels, roles.target_channels);
         let total = roles.groups * targets;
         let depthwise = (sources, targets) == (1, 1);
-        let permuted = lanes >= PERMUTED && lanes.is_multiple_of(targets) && sources <= targets;
-        let spread = targets.is_multiple_of(lanes) && sources.max(targets) <= SPREAD;
+        let permuted = lanes >= WIDE && lanes.is_multiple_of(targets) && sources <= targets;
+        let spread = targets.is_multiple_of(lanes) && sources.max(targets) <= FEW;
         let grouped = roles.groups > 1 && (permuted || spread);
         let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
         (suits && (depthwise || grouped)).then(|| {

@@ -25,7 +25,7 @@ pub(in super::super) struct GradientPlan {
 }
 
 /// Positions of a chunk, as many as make it worth handing out.
-const POSITIONS: usize = 1 << 9;
+const CHUNK: usize = 1 << 9;
 
 /// Whether this is the way to compute a wgrad.
 pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
@@ -37,7 +37,7 @@ pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<Gr
     let reaches = Reaches::new(&job.stencil);
     let sources = channels.source(channels.block);
     let segments = Segments::new::<T>(&job.roles, &job.stencil, &reaches, sources, false)?;
-    let least = POSITIONS.div_ceil(job.stencil.count[3].max(1));
+    let least = CHUNK.div_ceil(job.stencil.count[3].max(1));
     let pairs = paired::<T>(job.level).filter(|level| !level.tiles());
     Some(GradientPlan {
         pairs: pairs.filter(|_| job.stencil.count[2] > 1),

@@ -12,11 +12,11 @@ use crate::cpu::simd::{Level, POSITIONS, as_acc, interleave, prefetch, widen};
 use crate::element::Element;
 use crate::error::Result;
 
-/// Elements of widened rows: they should stay in the L2 cache (tests have rows of several segments)...
-const WIDENED: usize = if cfg!(test) { 1 << 9 } else { 1 << 16 };
+/// Elements of copied rows: they should stay in the L2 cache (tests have rows of several segments)...
+const COPIED: usize = if cfg!(test) { 1 << 9 } else { 1 << 16 };
 /// ...and may not be more.
-const LARGEST: usize = 1 << 20;
-/// Widened rows for each of those that a row of the target reads: with dilation its neighbours read
+const LARGEST: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
+/// Copied rows for each of those that a row of the target reads: with dilation its neighbours read
 /// others.
 const SPARE: usize = 4;
 /// Elements that are copied at once, and how far ahead of them the source is asked for: each row is
@@ -51,7 +51,7 @@ pub(super) struct Segments {
 impl Segments {
     /// For `channels` of the source at a time, with zeros past the ends of rows if `padded`.
     ///
-    /// `None` where widened rows would take too much memory.
+    /// `None` where rows have to be widened and would take too much memory.
     pub fn new<T: Element>(
         roles: &Roles,
         stencil: &Stencil,
@@ -75,18 +75,20 @@ impl Segments {
             return Some(segments);
         }
         let (depth, span) = (segments.depth, segments.span());
-        let columns = WIDENED / product(&[depth, channels]).max(1);
+        let columns = COPIED / product(&[depth, channels]).max(1);
         // what neighbouring segments both read should not be most of what they read
         let width = (columns.saturating_sub(span)).max(span) / pace;
         segments.width = width.clamp(1, count);
         let fits = product(&[depth, channels, segments.columns()]) <= LARGEST;
-        if !fits && !widened {
-            (segments.width, segments.copies, segments.padded) = (count, false, false);
+        match (fits, widened) {
+            (true, _) => Some(segments),
+            (false, true) => None,
+            // read where they lie
+            (false, false) => Segments::new::<T>(roles, stencil, reaches, channels, false),
         }
-        (fits || !widened).then_some(segments)
     }
 
-    /// Rows of the target that a task should have, so that most of what it widens is read often.
+    /// Rows of the target that a task should have, so that most of what it copies is read often.
     pub fn least_rows(&self) -> usize {
         match self.copies {
             true => 2 * self.depth.max(1),
@@ -156,7 +158,7 @@ pub(super) struct SourceRows<'a, T: Element> {
     /// Elements from one pixel to the next, and those of them that are wanted.
     pixel: usize,
     channels: usize,
-    wide: &'a mut [T::Acc],
+    copies: &'a mut [T::Acc],
     slots: Vec<Slot>,
     most: usize,
     turn: usize,
@@ -182,7 +184,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
     ) -> Result<Self> {
         let row = segments.columns() * channels;
         let most = match segments.copies {
-            true => (WIDENED / row.max(1)).clamp(segments.depth, SPARE * segments.depth),
+            true => (COPIED / row.max(1)).clamp(segments.depth, SPARE * segments.depth),
             false => 0,
         };
         Ok(SourceRows {
@@ -191,7 +193,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
             source,
             pixel: roles.source.spatial[3],
             channels,
-            wide: memory.take(most * row)?,
+            copies: memory.take(most * row)?,
             slots: Vec::with_capacity(most),
             most,
             turn: 0,
@@ -240,7 +242,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
             run.row = slot * length;
         }
         Read {
-            source: self.wide,
+            source: self.copies,
             pixel: self.channels,
             size,
         }
@@ -264,7 +266,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
             }
         };
         let (begin, end) = self.columns;
-        let to = &mut self.wide[at * length..][..length];
+        let to = &mut self.copies[at * length..][..length];
         // those of them that the source has
         let columns = end - begin;
         let first = (-begin).clamp(0, columns);

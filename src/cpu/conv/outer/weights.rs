@@ -24,53 +24,29 @@ impl<T: Element> Job<'_, T> {
         let (all, first) = (self.roles.source_channels, part.channels.start);
         let (channels, taps) = (part.channels.len(), self.stencil.taps.len());
         let (from, count) = (part.runs[0].taps.start, part.lanes() / channels);
-        let to = |at: usize, len: usize| {
+        let put = |sums: &mut [T::Acc], at: usize| {
             // SAFETY: no other task has this tile.
-            unsafe { target.part(at, len) }
+            let to = unsafe { target.part(at, sums.len()) };
+            store(self.level, sums, to, write);
         };
         match self.layouts.weight {
-            Layout::ChannelsLast if channels == all => {
-                store(self.level, sums, to(at + from * all, sums.len()), write);
-            }
+            Layout::ChannelsLast if channels == all => put(sums, at + from * all),
             Layout::ChannelsLast => {
                 for (tap, sums) in (from..).zip(sums.chunks_exact_mut(channels)) {
-                    store(
-                        self.level,
-                        sums,
-                        to(at + tap * all + first, channels),
-                        write,
-                    );
+                    put(sums, at + tap * all + first);
                 }
             }
-            Layout::ChannelsFirst if taps == 1 => {
-                store(self.level, sums, to(at + first, channels), write)
-            }
+            Layout::ChannelsFirst if taps == 1 => put(sums, at + first),
             Layout::ChannelsFirst => {
                 let columns = buffer.take(sums.len())?;
-                transpose(
-                    self.level,
-                    sums,
-                    channels,
-                    (count, channels),
-                    columns,
-                    count,
-                );
+                let size = (count, channels);
+                transpose(self.level, sums, channels, size, columns, count);
                 if count == taps {
-                    store(
-                        self.level,
-                        columns,
-                        to(at + first * taps, columns.len()),
-                        write,
-                    );
+                    put(columns, at + first * taps);
                     return Ok(());
                 }
                 for (channel, sums) in (first..).zip(columns.chunks_exact_mut(count)) {
-                    store(
-                        self.level,
-                        sums,
-                        to(at + channel * taps + from, count),
-                        write,
-                    );
+                    put(sums, at + channel * taps + from);
                 }
             }
         }

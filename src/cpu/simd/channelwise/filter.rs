@@ -80,7 +80,7 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
 }
 
 impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
-    const PADDED: bool = true;
+    const PAST_END: bool = true;
 
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row

@@ -58,7 +58,7 @@ impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
 }
 
 impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
-    const PADDED: bool = false;
+    const PAST_END: bool = false;
 
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row
