@@ -27,6 +27,7 @@ macro_rules! register_tiles {
     };
 }
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod channelwise;
@@ -57,8 +58,9 @@ use stored::Stored;
 
 pub use level::Level;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use channelwise::{
-    Ahead, ChannelRow, ChannelTarget, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
+    ChannelRow, ChannelTarget, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
 };
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,

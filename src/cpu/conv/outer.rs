@@ -11,6 +11,7 @@
 //! time. Taps that are neighbours in `x` are lanes next to each other if the channels alone do not
 //! fill up vectors; at the edges of `x` a mask leaves out those that are outside.
 
+mod chunks;
 mod operands;
 mod pairs;
 mod plan;
@@ -24,10 +25,11 @@ use super::split::{self, Sums, share};
 use super::stencil::Roles;
 use super::wgrad::Job;
 use crate::cpu::output::Output;
-use crate::cpu::simd::{MicroKernel, OuterProduct, Segments, outer_product};
+use crate::cpu::simd::{Ahead, MicroKernel, OuterProduct, Segments, outer_product};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::ops::Write;
+use chunks::Reads;
 use operands::{Row, View};
 use plan::{Part, Plan, Run};
 
@@ -117,39 +119,61 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
         let x_channels = tile.source_channels(roles);
         let x_channels = (x_channels.start, x_channels.len());
         let dy_channels = (tile.target_channels(roles).start, height);
+        if job.level.pairs() {
+            return (chunks.0..chunks.1)
+                .map(|chunk| self.chunk(chunk))
+                .try_for_each(|(images, block)| {
+                    self.add_pairs(&tile, images, block, sums, scratch)
+                });
+        }
+        let Scratch {
+            a, b, c, segments, ..
+        } = scratch;
+        let products = self.products(&tile);
+        let mut next = (chunks.0 < chunks.1).then(|| self.reads(&tile, chunks.0));
+        let mut ahead = Vec::new();
+        // copies are made in the order of memory, which products do not have
+        if let Some(first) = next.as_ref().filter(|_| job.in_place()) {
+            self.ahead(&tile, first, 0, 1, &mut ahead);
+            ahead.iter_mut().for_each(Ahead::ask);
+        }
         for chunk in chunks.0..chunks.1 {
-            let (image, block) = (chunk / plan.blocks, chunk % plan.blocks);
-            let block = share(job.stencil.positions(), plan.blocks, block);
-            let first = image * plan.images;
-            let images = first..roles.batch.min(first + plan.images);
-            if job.level.pairs() {
-                self.add_pairs(&tile, images, block, sums, scratch)?;
-                continue;
+            let Some(Reads {
+                images,
+                block,
+                x: all,
+            }) = next
+            else {
+                break;
+            };
+            next = (chunk + 1 < chunks.1).then(|| self.reads(&tile, chunk + 1));
+            ahead.clear();
+            if let Some(next) = &next {
+                // of the same images the rest was read just now
+                let read = if next.block.0 > 0 { all.end } else { 0 };
+                self.ahead(&tile, next, read, products, &mut ahead);
             }
-            let Scratch {
-                a, b, c, segments, ..
-            } = &mut *scratch;
             let (x, dy) = ((job.x, &images), (job.dy, &images));
             let dy = job.view(dy, &roles.target, dy_channels, block.0..block.1, a)?;
             let mut rest = &mut *sums;
             for span in &part.spans {
                 let runs = &part.runs[span.clone()];
-                let reach = job.reach(runs, block);
-                let x = job.view(x, &roles.source, x_channels, reach.clone(), b)?;
-                if job.in_place() {
-                    // in the order of memory, which the products do not have
-                    x.prefetch(reach, x_channels.1);
-                    dy.prefetch(block.0..block.1, height);
-                }
+                let reach = match part.spans.len() {
+                    1 => all.clone(),
+                    _ => job.reach(runs, block),
+                };
+                let x = job.view(x, &roles.source, x_channels, reach, b)?;
                 for run in runs {
                     if plan.turned {
                         let (sums, after) = rest.split_at_mut(run.lanes * pitch);
                         rest = after;
                         let x = job.rows_of(run, block, &x, x_channels.1, c)?;
-                        job.turned(run, block, (&dy, height), &x, segments, (sums, pitch));
+                        let (sums, steps) = ((sums, pitch), (&mut *segments, &mut ahead[..]));
+                        job.turned(run, block, (&dy, height), &x, steps, sums);
                     } else {
                         let (x, sums) = ((&x, x_channels.1), (&mut rest[run.place..], pitch));
-                        job.straight(run, block, (&dy, height), x, segments, sums);
+                        let steps = (&mut *segments, &mut ahead[..]);
+                        job.straight(run, block, (&dy, height), x, steps, sums);
                     }
                 }
             }
@@ -204,7 +228,7 @@ impl<T: Element> Job<'_, T> {
         block: (usize, usize),
         (dy, height): (&View<T::Acc>, usize),
         (x, channels): (&View<T::Acc>, usize),
-        segments: &mut Segments,
+        (segments, ahead): (&mut Segments, &mut [Ahead]),
         (sums, pitch): (&mut [T::Acc], usize),
     ) {
         let wide = 2 * T::Acc::geometry(self.level).lanes;
@@ -225,7 +249,7 @@ impl<T: Element> Job<'_, T> {
             }
             let lanes = (x.elements, first - built, count);
             let sums = (&mut sums[first..], pitch);
-            self.products(segments, (dy.elements, height), lanes, sums);
+            self.products((segments, ahead), (dy.elements, height), lanes, sums);
         }
     }
 
@@ -236,7 +260,7 @@ impl<T: Element> Job<'_, T> {
         block: (usize, usize),
         (dy, height): (&View<T::Acc>, usize),
         x: &View<T::Acc>,
-        segments: &mut Segments,
+        (segments, ahead): (&mut Segments, &mut [Ahead]),
         (sums, pitch): (&mut [T::Acc], usize),
     ) {
         let lanes = T::Acc::geometry(self.level).lanes;
@@ -257,15 +281,15 @@ impl<T: Element> Job<'_, T> {
             }
             let lanes = (dy.elements, 0, count);
             let sums = (&mut sums[first..], pitch);
-            self.products(segments, (x.elements, run.lanes), lanes, sums);
+            self.products((segments, ahead), (x.elements, run.lanes), lanes, sums);
         }
     }
 
     /// Adds the products of some rows and of at most two vectors of lanes, those from `shift` on, to
-    /// `sums`, whose rows are `pitch` apart.
+    /// `sums`, whose rows are `pitch` apart; before each register tile a part of what is ahead is asked for.
     fn products(
         &self,
-        segments: &Segments,
+        (segments, ahead): (&Segments, &mut [Ahead]),
         (a, height): (&[T::Acc], usize),
         (b, shift, lanes): (&[T::Acc], usize, usize),
         (sums, pitch): (&mut [T::Acc], usize),
@@ -285,6 +309,7 @@ impl<T: Element> Job<'_, T> {
                 c: &mut sums[r0 * pitch..],
                 pitch,
             };
+            ahead.iter_mut().for_each(Ahead::ask);
             outer_product(self.level, r1 - r0, lanes.div_ceil(geometry.lanes), product);
         }
     }

@@ -1,13 +1,10 @@
 //! Filters of few channels a group where channels are next to each other: target channels are the
 //! lanes, and the positions of a row share what is read.
-
-mod ahead;
 mod filter;
 mod gradient;
 
-use super::{Stored, Vector};
+use super::{Ahead, Stored, Vector};
 use crate::element::Element;
-pub(crate) use ahead::Ahead;
 pub(crate) use filter::{ChannelTarget, channel_row};
 pub(crate) use gradient::channel_gradient;
 

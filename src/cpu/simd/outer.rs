@@ -7,6 +7,7 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
+use super::tile::UNROLLED;
 use super::{Level, MicroKernel, Op, Vector};
 
 /// Steps at even distances in both operands, with the same lanes.
@@ -158,25 +159,50 @@ unsafe fn steps<V: Vector, const R: usize, const N: usize, const MASKED: bool>(
     (mut b, b_step): (*const V::Scalar, usize),
     mut sums: [[V; N]; R],
 ) -> [[V; N]; R] {
-    for _ in 0..segment.count {
-        // SAFETY: by this function's contract.
-        unsafe {
-            let mut lanes = [V::zero(); N];
-            for j in 0..N {
-                let from = b.wrapping_add(j * V::LANES);
-                lanes[j] = match MASKED {
-                    true => V::zero().load_masked(segment.masks[j], from),
-                    false => V::load(from),
-                };
+    let mut left = segment.count;
+    // SAFETY: by this function's contract.
+    unsafe {
+        while !MASKED && left >= UNROLLED {
+            for _ in 0..UNROLLED {
+                step::<V, R, N, MASKED>(a, b, segment.masks, &mut sums);
+                (a, b) = (a.wrapping_add(a_step), b.wrapping_add(b_step));
             }
-            for i in 0..R {
-                let factor = V::splat(*a.wrapping_add(i));
-                for j in 0..N {
-                    sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
-                }
-            }
+            left -= UNROLLED;
         }
-        (a, b) = (a.wrapping_add(a_step), b.wrapping_add(b_step));
+        for _ in 0..left {
+            step::<V, R, N, MASKED>(a, b, segment.masks, &mut sums);
+            (a, b) = (a.wrapping_add(a_step), b.wrapping_add(b_step));
+        }
     }
     sums
+}
+
+/// One step of a segment.
+///
+/// # Safety
+/// As [`steps`].
+#[inline(always)]
+unsafe fn step<V: Vector, const R: usize, const N: usize, const MASKED: bool>(
+    a: *const V::Scalar,
+    b: *const V::Scalar,
+    masks: [u32; 2],
+    sums: &mut [[V; N]; R],
+) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mut lanes = [V::zero(); N];
+        for j in 0..N {
+            let from = b.wrapping_add(j * V::LANES);
+            lanes[j] = match MASKED {
+                true => V::zero().load_masked(masks[j], from),
+                false => V::load(from),
+            };
+        }
+        for i in 0..R {
+            let factor = V::splat(*a.wrapping_add(i));
+            for j in 0..N {
+                sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
+            }
+        }
+    }
 }

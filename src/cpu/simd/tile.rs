@@ -210,6 +210,10 @@ pub(crate) fn multiply<A: MicroKernel>(
     register_tiles!(A, level, Tiles, (rows, vectors), factors);
 }
 
+/// Steps of the reduction from one branch to the next: with a branch a step, the end of a run of 32 or 64
+/// of them is not foreseen, and what follows waits for it.
+pub(super) const UNROLLED: usize = 4;
+
 struct Tiles<'a, A, const R: usize, const N: usize>(Factors<'a, A>);
 
 impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
@@ -278,18 +282,18 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
                                 _ => beside.as_ptr().add(starts[i] & !BESIDE),
                             };
                         }
-                        for k in 0..steps {
-                            let mut lanes = [V::zero(); N];
-                            for j in 0..N {
-                                lanes[j] = V::load(b.add(j * V::LANES));
+                        let mut k = 0;
+                        while k + UNROLLED <= steps {
+                            for _ in 0..UNROLLED {
+                                step(&rows, k, b, &mut sums);
+                                b = b.add(width);
+                                k += 1;
                             }
-                            for i in 0..R {
-                                let factor = V::splat(*rows[i].add(k));
-                                for j in 0..N {
-                                    sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
-                                }
-                            }
+                        }
+                        while k < steps {
+                            step(&rows, k, b, &mut sums);
                             b = b.add(width);
+                            k += 1;
                         }
                     }
                     for i in 0..R {
@@ -302,6 +306,32 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// One step of the reduction.
+///
+/// # Safety
+/// The level of `V` must be available, row `i` have an element `k`, and `b` have `N` vectors.
+#[inline(always)]
+unsafe fn step<V: Vector, const R: usize, const N: usize>(
+    rows: &[*const V::Scalar; R],
+    k: usize,
+    b: *const V::Scalar,
+    sums: &mut [[V; N]; R],
+) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mut lanes = [V::zero(); N];
+        for j in 0..N {
+            lanes[j] = V::load(b.add(j * V::LANES));
+        }
+        for i in 0..R {
+            let factor = V::splat(*rows[i].add(k));
+            for j in 0..N {
+                sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
             }
         }
     }

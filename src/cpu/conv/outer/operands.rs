@@ -7,7 +7,7 @@ use super::super::pixels::widen_rows;
 use super::super::scratch::Buffer;
 use super::super::wgrad::Job;
 use super::plan::Run;
-use crate::cpu::simd::{as_acc, inside_range, prefetch};
+use crate::cpu::simd::{Ahead, as_acc, inside_range};
 use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
@@ -25,17 +25,6 @@ pub(super) struct View<'a, A> {
     pub outer: usize,
     pub first: usize,
     pub pitch: usize,
-}
-
-impl<A> View<'_, A> {
-    pub fn prefetch(&self, positions: Range<usize>, channels: usize) {
-        for image in 0..self.images {
-            for position in positions.clone() {
-                let first = image * self.outer + (position - self.first) * self.pitch;
-                prefetch(&self.elements[first..first + channels]);
-            }
-        }
-    }
 }
 
 /// Some positions of a row of a block, and what the first tap of a run reads for them.
@@ -137,6 +126,25 @@ impl<T: Element> Job<'_, T> {
             first: positions.start,
             pitch: channels,
         })
+    }
+
+    /// Some channels and positions of an image of an operand.
+    pub(super) fn ahead(
+        &self,
+        from: &[T],
+        strides: &Strides,
+        image: usize,
+        channels: &Range<usize>,
+        positions: &Range<usize>,
+    ) -> Ahead {
+        let (channel, pixel) = (strides.channel, strides.spatial[3]);
+        let first = image * strides.outer + channels.start * channel + positions.start * pixel;
+        let (channels, positions) = (channels.len(), positions.len());
+        let from = from[first.min(from.len())..].as_ptr();
+        match self.layouts.activation {
+            Layout::ChannelsFirst => Ahead::new(from, channel, channels, positions),
+            Layout::ChannelsLast => Ahead::new(from, pixel, positions, channels),
+        }
     }
 
     /// Copies the channels of positions that follow one another, channels last.

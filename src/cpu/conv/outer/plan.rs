@@ -15,6 +15,9 @@ const SUMS: usize = 1 << 16;
 const BLOCK: usize = 1 << 16;
 /// Fewest and most positions of a block, where there are as many.
 const POSITIONS: Range<usize> = 64..512;
+/// Most, about, where there is one tap, which shares nothing with others: what a register tile reads of
+/// them stays in the L1 cache.
+const POINTS: usize = 192;
 /// Elements of a copy of `x` beside the block's own, up to which taps share it.
 const HALO: usize = 1 << 16;
 
@@ -82,9 +85,12 @@ impl Plan {
             .sum();
         let tiles = roles.batch * roles.groups * target_tiles * parts.len();
         let length = BLOCK / (height + each * read);
-        let length = length.clamp(POSITIONS.start, POSITIONS.end);
+        let most = if taps == 1 { POINTS } else { POSITIONS.end };
+        let length = length.clamp(POSITIONS.start, most);
         let positions = stencil.positions();
-        let blocks = positions.div_ceil(length).max(TASKS.div_ceil(tiles.max(1)));
+        // as near to that length as can be
+        let blocks = (positions + length / 2) / length;
+        let blocks = blocks.max(TASKS.div_ceil(tiles.max(1)));
         let blocks = blocks.min(positions.div_ceil(POSITIONS.start));
         // small ones together, while there are tasks enough
         let images = match blocks {
