@@ -130,25 +130,23 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
             a, b, c, segments, ..
         } = scratch;
         let products = self.products(&tile);
-        let mut next = (chunks.0 < chunks.1).then(|| self.reads(&tile, chunks.0));
+        let mut chunks = (chunks.0..chunks.1)
+            .map(|chunk| self.reads(&tile, chunk))
+            .peekable();
         let mut ahead = Vec::new();
         // copies are made in the order of memory, which products do not have
-        if let Some(first) = next.as_ref().filter(|_| job.in_place()) {
+        if let Some(first) = chunks.peek().filter(|_| job.in_place()) {
             self.ahead(&tile, first, 0, 1, &mut ahead);
             ahead.iter_mut().for_each(Ahead::ask);
         }
-        for chunk in chunks.0..chunks.1 {
-            let Some(Reads {
-                images,
-                block,
-                x: all,
-            }) = next
-            else {
-                break;
-            };
-            next = (chunk + 1 < chunks.1).then(|| self.reads(&tile, chunk + 1));
+        while let Some(Reads {
+            images,
+            block,
+            x: all,
+        }) = chunks.next()
+        {
             ahead.clear();
-            if let Some(next) = &next {
+            if let Some(next) = chunks.peek() {
                 // of the same images the rest was read just now
                 let read = if next.block.0 > 0 { all.end } else { 0 };
                 self.ahead(&tile, next, read, products, &mut ahead);

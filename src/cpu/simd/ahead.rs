@@ -3,8 +3,8 @@
 use crate::cpu::simd::prefetch_line;
 use crate::host::LINE;
 
-/// Some channels of pixels that may not be in a cache: the processor does not foresee them where they are
-/// read channels by channels.
+/// Some channels of pixels that may not be in a cache, or some positions of channels where those come first:
+/// the processor does not foresee them where they are read a few at a time.
 pub(crate) struct Ahead {
     /// The next line of memory, of a pixel that has so many more.
     from: *const u8,

@@ -128,7 +128,7 @@ impl<T: Element> Job<'_, T> {
         })
     }
 
-    /// Some channels and positions of an image of an operand.
+    /// Some channels and positions of an image of an operand, to be asked for.
     pub(super) fn ahead(
         &self,
         from: &[T],
@@ -140,6 +140,7 @@ impl<T: Element> Job<'_, T> {
         let (channel, pixel) = (strides.channel, strides.spatial[3]);
         let first = image * strides.outer + channels.start * channel + positions.start * pixel;
         let (channels, positions) = (channels.len(), positions.len());
+        // nothing may be left from there on
         let from = from[first.min(from.len())..].as_ptr();
         match self.layouts.activation {
             Layout::ChannelsFirst => Ahead::new(from, channel, channels, positions),
