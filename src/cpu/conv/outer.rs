@@ -15,6 +15,7 @@ mod chunks;
 mod operands;
 mod pairs;
 mod plan;
+mod points;
 mod weights;
 
 use std::ops::Range;
@@ -125,6 +126,9 @@ impl<T: Element> Sums<T> for Products<'_, '_, T> {
                 .try_for_each(|(images, block)| {
                     self.add_pairs(&tile, images, block, sums, scratch)
                 });
+        }
+        if plan.points {
+            return self.add_points(&tile, chunks.0..chunks.1, sums, scratch);
         }
         let Scratch {
             a, b, c, segments, ..
@@ -247,7 +251,7 @@ impl<T: Element> Job<'_, T> {
             }
             let lanes = (x.elements, first - built, count);
             let sums = (&mut sums[first..], pitch);
-            self.products((segments, ahead), (dy.elements, height), lanes, sums);
+            self.products((segments, ahead), (dy.elements, height, None), lanes, sums);
         }
     }
 
@@ -279,16 +283,21 @@ impl<T: Element> Job<'_, T> {
             }
             let lanes = (dy.elements, 0, count);
             let sums = (&mut sums[first..], pitch);
-            self.products((segments, ahead), (x.elements, run.lanes), lanes, sums);
+            self.products(
+                (segments, ahead),
+                (x.elements, run.lanes, None),
+                lanes,
+                sums,
+            );
         }
     }
 
     /// Adds the products of some rows and of at most two vectors of lanes, those from `shift` on, to
-    /// `sums`, whose rows are `pitch` apart; before each register tile a part of what is ahead is asked for.
+    /// `sums`, whose rows are `pitch` apart; those of `a` may be in panels so far apart; before each register tile a part of what is ahead is asked for.
     fn products(
         &self,
         (segments, ahead): (&Segments, &mut [Ahead]),
-        (a, height): (&[T::Acc], usize),
+        (a, height, panel): (&[T::Acc], usize, Option<usize>),
         (b, shift, lanes): (&[T::Acc], usize, usize),
         (sums, pitch): (&mut [T::Acc], usize),
     ) {
@@ -301,7 +310,7 @@ impl<T: Element> Job<'_, T> {
             let (r0, r1) = share(height, blocks, block);
             let product = OuterProduct {
                 segments,
-                a: &a[r0..],
+                a: &a[panel.map_or(r0, |size| block * size)..],
                 b,
                 shift,
                 c: &mut sums[r0 * pitch..],

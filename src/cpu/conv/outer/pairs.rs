@@ -241,7 +241,12 @@ impl<T: Element> Job<'_, T> {
             segments.reset((rows, width), lanes);
             segments.push(0, 0, pairs, u32::MAX >> (32 - count));
             let sums = (&mut sums[first..], pitch);
-            self.products((segments, &mut []), (a, rows), (b, first, count), sums);
+            self.products(
+                (segments, &mut []),
+                (a, rows, None),
+                (b, first, count),
+                sums,
+            );
         }
         Ok(())
     }

@@ -5,11 +5,13 @@ use std::ops::Range;
 use super::super::split::TASKS;
 use super::super::wgrad::Job;
 use super::operands::pixels;
-use crate::cpu::simd::MicroKernel;
+use crate::cpu::simd::{Geometry, MicroKernel};
 use crate::element::Element;
+use crate::shape::Layout;
 
-/// Most target channels of a tile.
+/// Most target channels of a tile; of one tap, whose pixels are best read whole.
 const HEIGHT: usize = 128;
+const WHOLE: usize = 256;
 /// Sums of a tile, and elements of both operands' blocks: together they stay in the L2 cache.
 const SUMS: usize = 1 << 16;
 const BLOCK: usize = 1 << 16;
@@ -18,6 +20,10 @@ const POSITIONS: Range<usize> = 64..512;
 /// Most, about, where there is one tap, which shares nothing with others: what a register tile reads of
 /// them stays in the L1 cache.
 const POINTS: usize = 192;
+/// Multiply-adds for every element of both operands, from which on it is worth packing them (tests have few).
+const WORTH: usize = if cfg!(test) { 8 } else { 24 };
+/// Multiply-adds that the processor has under way: a register tile of fewer waits for them.
+const CHAINS: usize = 8;
 /// Elements of a copy of `x` beside the block's own, up to which taps share it.
 const HALO: usize = 1 << 16;
 
@@ -28,6 +34,8 @@ pub(super) struct Plan {
     pub parts: Vec<Part>,
     /// Whether the lanes are the target channels, and the rows those of the parts.
     pub turned: bool,
+    /// Whether there is one tap, and both operands are packed.
+    pub points: bool,
     /// Blocks of the positions of one image.
     pub blocks: usize,
     /// Images whose positions are one block.
@@ -55,10 +63,15 @@ pub(super) struct Run {
 impl Plan {
     pub fn new<T: Element>(job: &Job<T>) -> Self {
         let Job { roles, stencil, .. } = job;
-        let lanes = T::Acc::geometry(job.level).lanes;
+        let geometry = T::Acc::geometry(job.level);
+        let lanes = geometry.lanes;
         let wide = 2 * lanes;
         let (channels, taps) = (roles.source_channels, stencil.taps.len());
-        let target_tiles = roles.target_channels.div_ceil(HEIGHT);
+        let last = job.layouts.activation == Layout::ChannelsLast;
+        let worth = channels * roles.target_channels / (channels + roles.target_channels) >= WORTH;
+        let points = taps == 1 && last && worth && !job.level.pairs();
+        let most = if points { WHOLE } else { HEIGHT };
+        let target_tiles = roles.target_channels.div_ceil(most);
         let height = roles.target_channels.div_ceil(target_tiles);
         let width = SUMS / height;
         let most = (width / taps / wide * wide).max(wide);
@@ -72,16 +85,16 @@ impl Plan {
             .map(|first| first..channels.min(first + each))
             .flat_map(|channels| job.parts(channels, width, lanes))
             .collect();
-        let read: usize = stencil
-            .pace
-            .iter()
-            .fold(1, |n, &p| n.saturating_mul(p.min(4)));
-        // vectors of multiply-adds a position, and the elements of `x` that are copied for a run
+        // elements of `x` for a position, and those that are copied once more for a run
+        let pace = stencil.pace.map(|pace| pace.min(4));
+        let (read, copied) = match points {
+            true => (1, 0),
+            false => (pace.iter().product(), each * pace[3]),
+        };
         let runs = || parts.iter().flat_map(|part| &part.runs);
-        let straight: usize = runs().map(|run| run.lanes.div_ceil(lanes) * height).sum();
-        let copied = each * stencil.pace[3].min(4);
+        let straight: usize = runs().map(|run| cost(geometry, height, run.lanes)).sum();
         let turned: usize = runs()
-            .map(|run| run.lanes * height.div_ceil(lanes) + copied)
+            .map(|run| cost(geometry, run.lanes, height) + copied)
             .sum();
         let tiles = roles.batch * roles.groups * target_tiles * parts.len();
         let length = BLOCK / (height + each * read);
@@ -101,10 +114,18 @@ impl Plan {
             tiles: target_tiles,
             parts,
             turned: turned < straight,
+            points,
             blocks,
             images,
         }
     }
+}
+
+/// Vectors of multiply-adds a position, or what else could be done in their time.
+fn cost(geometry: Geometry, rows: usize, lanes: usize) -> usize {
+    let (vectors, blocks) = (lanes.div_ceil(geometry.lanes), rows.div_ceil(geometry.rows));
+    let tile = |vectors: usize| (rows.div_ceil(blocks) * vectors).max(CHAINS);
+    blocks * (vectors / 2 * tile(2) + vectors % 2 * tile(1))
 }
 
 impl Part {

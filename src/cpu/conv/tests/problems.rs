@@ -87,6 +87,11 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         // images that are one where their pixels follow one another, in the same sets and not
         pointwise([5, 70, 3, 4], [33, 70, 1, 1]),
         pointwise([9, 256, 2, 3], [40, 256, 1, 1]),
+        // one tap: outside of the source at the edges, with a stride, of groups, in several chunks and tiles
+        conv([3, 40, 9, 11], [21, 40, 1, 1], 2, 1),
+        conv([2, 24, 13, 11], [40, 12, 1, 1], 1, 2),
+        pointwise([2, 20, 30, 21], [9, 20, 1, 1]),
+        pointwise([1, 300, 5, 13], [270, 300, 1, 1]),
         // small images that are one tile, several of them one block of wgrad
         conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
         conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
