@@ -292,8 +292,9 @@ impl<T: Element> Job<'_, T> {
         }
     }
 
-    /// Adds the products of some rows and of at most two vectors of lanes, those from `shift` on, to
-    /// `sums`, whose rows are `pitch` apart; those of `a` may be in panels so far apart; before each register tile a part of what is ahead is asked for.
+    /// Adds the products of some rows, those of a register tile next to each other or in a panel, and of at
+    /// most two vectors of lanes, those from `shift` on, to `sums`, whose rows are `pitch` apart; before
+    /// each register tile a part of what is ahead is asked for.
     fn products(
         &self,
         (segments, ahead): (&Segments, &mut [Ahead]),
