@@ -351,6 +351,22 @@ impl<const N: usize> ConvProblem<N> {
 }
 
 impl ConvProblem<4> {
+    /// The same problem as a product of matrices, if the kernel is as large as the input and there is one
+    /// output position: the channels and positions of an image are channels of one position, which
+    /// the weights must have in the same order.
+    pub(crate) fn dense(&self, ordered: bool) -> Option<ConvProblem<4>> {
+        let covered = |axis: &Axis| {
+            axis.kernel_size == axis.input && axis.output == 1 && axis.padding == (0, 0)
+        };
+        let taps: usize = self.input().iter().product();
+        let dense = self.groups == 1 && self.axes.iter().all(covered) && (taps == 1 || ordered);
+        dense.then(|| ConvProblem {
+            in_channels: self.in_channels * taps,
+            axes: [Axis::UNIT; 4],
+            ..*self
+        })
+    }
+
     /// The same problem with neighbouring axes as one where no position meets another along them, so
     /// that rows are long; all images too, if their pixels follow one another.
     pub(crate) fn joined(&self, activation: Layout) -> ConvProblem<4> {

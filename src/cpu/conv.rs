@@ -134,7 +134,8 @@ fn fprop_at<T: Element>(
     y: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let p = &p.joined(layouts.activation);
+    let (p, layouts) = simplest(p, layouts);
+    let p = &p;
     let [_, ws, _] = strides(p, layouts);
     let job = gemm::Job {
         level,
@@ -159,7 +160,12 @@ fn dgrad_at<T: Element>(
     dx: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let p = &p.joined(layouts.activation);
+    let (all, activation) = (p.in_channels(), layouts.activation);
+    let (p, layouts) = simplest(p, layouts);
+    let p = &p;
+    // of channels that are positions, too
+    let spread = bias.map(|bias| repeated(bias, p.in_channels() / all, activation));
+    let bias = spread.as_deref();
     let [_, ws, _] = strides(p, layouts);
     let job = gemm::Job {
         level,
@@ -184,7 +190,8 @@ fn wgrad_at<T: Element>(
     dw: &mut [T],
     write: Write,
 ) -> Result<()> {
-    let p = &p.joined(layouts.activation);
+    let (p, layouts) = simplest(p, layouts);
+    let p = &p;
     let [.., ws, _] = strides(p, layouts);
     let job = wgrad::Job {
         level,
@@ -195,6 +202,32 @@ fn wgrad_at<T: Element>(
         dy,
     };
     job.run(dw, write)
+}
+
+/// The same numbers as those of fewer axes, and their layouts.
+fn simplest(p: &ConvProblem<4>, layouts: Layouts) -> (ConvProblem<4>, Layouts) {
+    match p.dense(layouts.activation == layouts.weight) {
+        // of one position, whose channels follow one another in either layout
+        Some(dense) => {
+            let last = Layouts {
+                activation: Layout::ChannelsLast,
+                weight: Layout::ChannelsLast,
+            };
+            (dense.joined(last.activation), last)
+        }
+        None => (p.joined(layouts.activation), layouts),
+    }
+}
+
+/// The bias of every position.
+fn repeated<T: Element>(bias: &[T], positions: usize, layout: Layout) -> Vec<T> {
+    match layout {
+        Layout::ChannelsFirst => bias
+            .iter()
+            .flat_map(|&bias| std::iter::repeat_n(bias, positions))
+            .collect(),
+        Layout::ChannelsLast => bias.repeat(positions),
+    }
 }
 
 /// What fprop reads and writes.

@@ -70,7 +70,7 @@ pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
-pub(crate) use moves::{Cuts, add_parts, cut_rows, finish_rows, pick, spread_rows};
+pub(crate) use moves::{Cuts, add_parts, cut_rows, cut_rows_to, finish_rows, pick, spread_rows};
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use pairs::{
     STEPS, TileProduct, as_elements, as_pairs, interleave, join, join_rows, multiply_tiles,

@@ -133,6 +133,11 @@ impl Cuts {
         }
         cuts
     }
+
+    /// Elements of a row.
+    pub fn width(&self) -> usize {
+        self.end
+    }
 }
 
 /// Deals out rows that are `step` apart. Behind the last row of every panel less than a vector gets any
@@ -143,6 +148,22 @@ pub(crate) fn cut_rows<T: Element>(
     rows: usize,
     cuts: &Cuts,
     to: &mut [T::Acc],
+) {
+    assert!(rows == 0 || (rows - 1) * cuts.pitch + cuts.reach <= to.len());
+    // SAFETY: all that is written lies in `to`, as was just checked.
+    unsafe { cut_rows_to(level, from, rows, cuts, to.as_mut_ptr()) };
+}
+
+/// As [`cut_rows`], to memory that others may share.
+///
+/// # Safety
+/// Memory must be valid for writes where the vectors of all rows go, and no other thread may use it.
+pub(crate) unsafe fn cut_rows_to<T: Element>(
+    level: Level,
+    from: (&[T], usize),
+    rows: usize,
+    cuts: &Cuts,
+    to: *mut T::Acc,
 ) {
     let cut = Cut {
         from,
@@ -157,7 +178,7 @@ struct Cut<'a, T: Element> {
     from: (&'a [T], usize),
     rows: usize,
     cuts: &'a Cuts,
-    to: &'a mut [T::Acc],
+    to: *mut T::Acc,
 }
 
 impl<T: Element> Op<T::Acc, T> for Cut<'_, T> {
@@ -176,15 +197,14 @@ impl<T: Element> Op<T::Acc, T> for Cut<'_, T> {
         }
         assert!(cuts.lanes == V::LANES);
         assert!((rows - 1) * step + cuts.end <= from.len());
-        assert!((rows - 1) * cuts.pitch + cuts.reach <= to.len());
         for row in 0..rows {
             let left = from.len() - row * step;
-            // SAFETY: the level is the caller's promise. The vectors of a row begin before its end, which
-            // lies in `from`, and end in `to`, both of which were just checked for the last row; the
-            // part of a vector that is left in `from` is all that is read.
+            // SAFETY: the level, and memory at `to`, are the callers' promise. The vectors of a row begin
+            // before its end, which lies in `from`, as was just checked for the last row; the part of
+            // a vector that is left there is all that is read.
             unsafe {
                 let from = from.as_ptr().add(row * step);
-                let to = to.as_mut_ptr().add(row * cuts.pitch);
+                let to = to.add(row * cuts.pitch);
                 if cuts.end + V::LANES <= left {
                     for &(first, place) in &cuts.vectors {
                         V::load_from(from.add(first)).store(to.add(place));

@@ -22,6 +22,9 @@ const SHORT: usize = 16;
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;
 
+/// Vectors of a tile's pixels, up to which it is not worth copying what shares sets.
+const FEW: usize = 4;
+
 /// One tile: half-open ranges of positions and of the group's channels, of one image; if of more, all
 /// of their positions.
 pub(super) struct Tile {
@@ -260,7 +263,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let short = self.roles.source_channels <= SHORT - usize::from(self.level.pairs());
         let joined = short && self.roles.groups == 1;
         let whole = !short || joined && mostly_inside(&self.roles, stencil);
-        let in_place = as_acc(source).filter(|_| whole && !step.is_multiple_of(SETS));
+        let apart = vectors <= FEW || !step.is_multiple_of(SETS);
+        let in_place = as_acc(source).filter(|_| whole && apart);
         // several taps find most of what they read where others left it
         let far = in_place.is_some() && stencil.taps.len() == 1;
         let Scratch {
@@ -292,9 +296,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             };
             let b = if packed.is_empty() {
                 let b = b.take(vectors.div_ceil(2) * panel)?;
-                for (i, to) in (first..).zip(b.chunks_exact_mut(panel)) {
-                    panels.block((tile.group, block), i, to);
-                }
+                let range = first..first + vectors.div_ceil(2);
+                panels.blocks((tile.group, block), range, b);
                 &*b
             } else {
                 &packed[panels.begin(block, first)..]

@@ -10,15 +10,16 @@ use super::super::tiling::Reduction;
 use super::{order, transpose};
 use crate::cpu::crew::each;
 use crate::cpu::output::Output;
-use crate::cpu::simd::{self, MicroKernel, as_pairs, interleave, join_rows};
+use crate::cpu::simd::{self, Cuts, MicroKernel, as_pairs, interleave, join_rows};
 use crate::element::Element;
 
 /// Source channels that a task packs, at least.
 const SEGMENT: usize = 32;
 /// Rows of the weight that are transposed at once.
 const COLUMNS: usize = 64;
-/// Rows of a panel that are asked for beforehand: each is on a page of its own, so that the processor
-/// does not foresee them.
+/// Elements of rows that are asked for beforehand, and so many rows at most: each is on a page of its own,
+/// so that the processor does not foresee them.
+const ASKED: usize = 512;
 const AHEAD: usize = 16;
 /// Elements of each row that are transposed at once, while the next ones are asked for.
 const STRIP: usize = 32;
@@ -67,7 +68,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
         each(all, |(index, to)| {
             let (rest, panel) = (index / self.panels, index % self.panels);
             let (group, block) = (rest / self.reduction.blocks, rest % self.reduction.blocks);
-            self.block((group, block), panel, to);
+            self.blocks((group, block), panel..panel + 1, to);
         });
     }
 
@@ -130,12 +131,21 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
         let Reduction { block, blocks, .. } = self.reduction;
         let pieces = block.div_ceil(SEGMENT);
         let tasks = roles.groups * blocks * pieces;
+        let whole = self.whole(0..self.panels);
+        let cuts = self.cuts(whole.len());
         each(0..tasks, |task| {
             let (index, piece) = (task / pieces, task % pieces);
             let place = (index / blocks, index % blocks);
             let (k0, count) = self.reduction.range(place.1);
             let weight = &self.job.weight[place.0 * roles.weight_group..];
-            for step in (piece * SEGMENT).min(count)..((piece + 1) * SEGMENT).min(count) {
+            let steps = (piece * SEGMENT).min(count)..((piece + 1) * SEGMENT).min(count);
+            if !whole.is_empty() && !steps.is_empty() {
+                let at = self.at(place, &self.panel(0), steps.start);
+                let size = (whole.len() - 1) * self.size() + steps.len() * self.wide;
+                // SAFETY: no other task has these steps.
+                unsafe { self.deal(place, steps.clone(), 0, &cuts, packed.start(at, size)) };
+            }
+            for step in steps {
                 let k = k0 + step;
                 let (tap, channel) = (k / roles.source_channels, k % roles.source_channels);
                 let row = |channel: usize| {
@@ -150,7 +160,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
                         (row(2 * channel), second)
                     }
                 };
-                for panel in (0..self.panels).map(|number| self.panel(number)) {
+                for panel in (whole.end..self.panels).map(|number| self.panel(number)) {
                     // SAFETY: no other task has these steps.
                     let to = unsafe { packed.part(self.at(place, &panel, step), panel.width) };
                     let (to, rest) = to.split_at_mut(panel.channels);
@@ -245,7 +255,7 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
     }
 
     /// One block of the weights of a panel: `to[step * width + channel]`.
-    pub fn block(&self, (group, block): (usize, usize), panel: usize, to: &mut [T::Acc]) {
+    fn block(&self, (group, block): (usize, usize), panel: usize, to: &mut [T::Acc]) {
         let (job, roles) = (self.job, &self.job.roles);
         let Panel {
             first,
@@ -330,6 +340,86 @@ impl<'a, 'b, T: Element, S: Element<Acc = T::Acc>> Panels<'a, 'b, T, S> {
             ahead.filter_map(row).for_each(simd::prefetch);
             let first = &from[i * pitch..][..channels];
             self.step(first, row(i + 1), &mut to[..channels]);
+        }
+    }
+
+    /// Those of some panels that are dealt out all at once: their target channels are next to each other and
+    /// fill them up.
+    fn whole(&self, panels: Range<usize>) -> Range<usize> {
+        let roles = &self.job.roles;
+        let end = match roles.weight_target == 1 && self.unit() == 1 {
+            true => panels.end.min(roles.target_channels / self.wide),
+            false => panels.start,
+        };
+        panels.start..end.max(panels.start)
+    }
+
+    /// How rows are dealt out to so many whole panels.
+    fn cuts(&self, panels: usize) -> Cuts {
+        let starts: Vec<usize> = (0..=panels).map(|panel| panel * self.wide).collect();
+        Cuts::new(self.wide / 2, &starts, self.wide, self.size())
+    }
+
+    /// Some steps of a block for whole panels, of which `first` is the first one's channel.
+    ///
+    /// # Safety
+    /// As [`simd::cut_rows_to`].
+    unsafe fn deal(
+        &self,
+        (group, block): (usize, usize),
+        steps: Range<usize>,
+        first: usize,
+        cuts: &Cuts,
+        to: *mut T::Acc,
+    ) {
+        let roles = &self.job.roles;
+        let weight = &self.job.weight[group * roles.weight_group + first..];
+        let (k0, pitch, width) = (
+            self.reduction.range(block).0,
+            roles.weight_source,
+            cuts.width(),
+        );
+        let rows = (ASKED / width).clamp(1, AHEAD);
+        let mut step = steps.start;
+        while step < steps.end {
+            let (tap, channel) = (
+                (k0 + step) / roles.source_channels,
+                (k0 + step) % roles.source_channels,
+            );
+            let run = (roles.source_channels - channel).min(steps.end - step);
+            let from = &weight[channel * pitch + self.stencil.taps[tap].weight..];
+            for done in (0..run).step_by(rows) {
+                let here = rows.min(run - done);
+                let next = (done + here..run).take(rows);
+                next.for_each(|row| simd::prefetch(&from[row * pitch..][..width]));
+                // SAFETY: by this function's contract.
+                unsafe {
+                    let to = to.add((step + done - steps.start) * self.wide);
+                    let from = (&from[done * pitch..], pitch);
+                    simd::cut_rows_to(self.job.level, from, here, cuts, to);
+                }
+            }
+            step += run;
+        }
+    }
+
+    /// One block of the weights of some panels, [`Panels::size`] apart.
+    pub fn blocks(&self, place: (usize, usize), panels: Range<usize>, to: &mut [T::Acc]) {
+        let whole = self.whole(panels.clone());
+        let (dealt, rest) = to.split_at_mut(whole.len() * self.size());
+        if !whole.is_empty() {
+            let count = self.reduction.range(place.1).1;
+            for panel in dealt.chunks_exact_mut(self.size()) {
+                // of which tiles read a few steps
+                panel[count * self.wide..].fill(T::Acc::zero());
+            }
+            let (first, cuts) = (whole.start * self.wide, self.cuts(whole.len()));
+            // SAFETY: the steps of a block fit its panels, which are all there and borrowed.
+            unsafe { self.deal(place, 0..count, first, &cuts, dealt.as_mut_ptr()) };
+        }
+        let rest = rest.chunks_exact_mut(self.size());
+        for (panel, to) in (whole.end..panels.end).zip(rest) {
+            self.block(place, panel, to);
         }
     }
 

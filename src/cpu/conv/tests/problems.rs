@@ -92,6 +92,9 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         conv([2, 24, 13, 11], [40, 12, 1, 1], 1, 2),
         pointwise([2, 20, 30, 21], [9, 20, 1, 1]),
         pointwise([1, 300, 5, 13], [270, 300, 1, 1]),
+        // kernels as large as the input
+        pointwise([5, 6, 3, 4], [9, 6, 3, 4]),
+        pointwise([2, 70, 2, 5], [33, 70, 2, 5]),
         // small images that are one tile, several of them one block of wgrad
         conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
         conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
