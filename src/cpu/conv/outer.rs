@@ -9,7 +9,8 @@
 //! With the channels next to each other in memory, both factors are read where they lie; operands
 //! of another type or with the channels first are copied into that form, a block of positions at a
 //! time. Taps that are neighbours in `x` are lanes next to each other if the channels alone do not
-//! fill up vectors; at the edges of `x` a mask leaves out those that are outside.
+//! fill up vectors; at the edges of `x` a mask leaves out those that are outside. Both operands of a
+//! single tap are packed ([`points`]).
 
 mod chunks;
 mod operands;
