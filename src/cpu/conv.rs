@@ -37,6 +37,8 @@ mod window;
 pub use super::simd::{Dispatch, MicroKernel};
 pub use scratch::Scratch;
 
+use std::borrow::Cow;
+
 use super::output::Output;
 use super::simd::Level;
 use super::strides::Strides;
@@ -135,12 +137,11 @@ fn fprop_at<T: Element>(
     write: Write,
 ) -> Result<()> {
     let (p, layouts) = simplest(p, layouts);
-    let p = &p;
-    let [_, ws, _] = strides(p, layouts);
+    let [_, ws, _] = strides(&p, layouts);
     let job = gemm::Job {
         level,
-        roles: forward_roles(p, layouts),
-        stencils: stencil::fprop(p, &ws),
+        roles: forward_roles(&p, layouts),
+        stencils: stencil::fprop(&p, &ws),
         source: x,
         weight: w.values,
         kept: w.kept,
@@ -162,19 +163,17 @@ fn dgrad_at<T: Element>(
 ) -> Result<()> {
     let (all, activation) = (p.in_channels(), layouts.activation);
     let (p, layouts) = simplest(p, layouts);
-    let p = &p;
-    // of channels that are positions, too
-    let spread = bias.map(|bias| repeated(bias, p.in_channels() / all, activation));
-    let bias = spread.as_deref();
-    let [_, ws, _] = strides(p, layouts);
+    // channels may be those of all positions
+    let bias = bias.map(|bias| repeated(bias, p.in_channels() / all, activation));
+    let [_, ws, _] = strides(&p, layouts);
     let job = gemm::Job {
         level,
-        roles: forward_roles(p, layouts).backward(),
-        stencils: stencil::dgrad(p, &ws),
+        roles: forward_roles(&p, layouts).backward(),
+        stencils: stencil::dgrad(&p, &ws),
         source: dy,
         weight: w.values,
         kept: w.kept,
-        bias,
+        bias: bias.as_deref(),
         target: Output::new(dx),
         write,
         layout: layouts.activation,
@@ -191,12 +190,11 @@ fn wgrad_at<T: Element>(
     write: Write,
 ) -> Result<()> {
     let (p, layouts) = simplest(p, layouts);
-    let p = &p;
-    let [.., ws, _] = strides(p, layouts);
+    let [.., ws, _] = strides(&p, layouts);
     let job = wgrad::Job {
         level,
-        roles: forward_roles(p, layouts),
-        stencil: stencil::wgrad(p, &ws),
+        roles: forward_roles(&p, layouts),
+        stencil: stencil::wgrad(&p, &ws),
         layouts,
         x,
         dy,
@@ -219,14 +217,15 @@ fn simplest(p: &ConvProblem<4>, layouts: Layouts) -> (ConvProblem<4>, Layouts) {
     }
 }
 
-/// The bias of every position.
-fn repeated<T: Element>(bias: &[T], positions: usize, layout: Layout) -> Vec<T> {
+/// The bias of so many positions.
+fn repeated<T: Element>(bias: &[T], positions: usize, layout: Layout) -> Cow<'_, [T]> {
     match layout {
+        _ if positions == 1 => Cow::Borrowed(bias),
         Layout::ChannelsFirst => bias
             .iter()
             .flat_map(|&bias| std::iter::repeat_n(bias, positions))
             .collect(),
-        Layout::ChannelsLast => bias.repeat(positions),
+        Layout::ChannelsLast => Cow::Owned(bias.repeat(positions)),
     }
 }
 

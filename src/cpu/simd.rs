@@ -31,6 +31,7 @@ mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod channelwise;
+mod cuts;
 mod direct;
 mod fir;
 mod fourier;
@@ -62,6 +63,7 @@ pub(crate) use ahead::Ahead;
 pub(crate) use channelwise::{
     ChannelRow, ChannelTarget, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
 };
+pub(crate) use cuts::{Cuts, cut_rows, cut_rows_to};
 pub(crate) use direct::{
     Direct, DirectGradient, HEIGHTS, direct, direct_gradient, gradient_places, gradient_tile,
     tallest as direct_tallest, vectors as direct_vectors,
@@ -70,7 +72,7 @@ pub(crate) use fir::{correlate, fir_lanes, fir_positions};
 pub(crate) use fourier::{Factor, FourierPlan};
 pub(crate) use gather::{Place, Plan, Rows, as_acc, gather};
 pub(crate) use lines::{LastAxis, LineTap, Lines, Row, inside_range};
-pub(crate) use moves::{Cuts, add_parts, cut_rows, cut_rows_to, finish_rows, pick, spread_rows};
+pub(crate) use moves::{add_parts, finish_rows, pick, spread_rows};
 pub(crate) use outer::{OuterProduct, Segments, outer_product};
 pub(crate) use pairs::{
     STEPS, TileProduct, as_elements, as_pairs, interleave, join, join_rows, multiply_tiles,

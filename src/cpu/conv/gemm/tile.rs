@@ -258,13 +258,13 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let reduction = self.reduction(stencil);
         let source = self.source(tile);
         // Rows of pixels are used where they lie, those of neighbouring taps together if they are
-        // short, unless they would be broken often or share sets of the L1 cache.
+        // short, unless they would be broken often or, where they are read often, share sets of the L1 cache.
         let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
         let short = self.roles.source_channels <= SHORT - usize::from(self.level.pairs());
         let joined = short && self.roles.groups == 1;
         let whole = !short || joined && mostly_inside(&self.roles, stencil);
-        let apart = vectors <= FEW || !step.is_multiple_of(SETS);
-        let in_place = as_acc(source).filter(|_| whole && apart);
+        let shares = vectors > FEW && step.is_multiple_of(SETS);
+        let in_place = as_acc(source).filter(|_| whole && !shares);
         // several taps find most of what they read where others left it
         let far = in_place.is_some() && stencil.taps.len() == 1;
         let Scratch {

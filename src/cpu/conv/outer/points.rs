@@ -53,7 +53,7 @@ impl Panels {
     ) -> Self {
         let starts: Vec<usize> = starts.chain([channels]).collect();
         // vectors begin inside of a panel
-        let size = product(&[positions, pitch]).saturating_add(lanes);
+        let size = positions * pitch + lanes;
         Panels {
             cuts: Cuts::new(lanes, &starts, pitch, size),
             count: starts.len() - 1,
@@ -121,16 +121,16 @@ impl<T: Element> Products<'_, '_, T> {
         let geometry = T::Acc::geometry(job.level);
         let positions = plan.images * job.stencil.positions().div_ceil(plan.blocks.max(1));
         let (x, dy) = (tile.source_channels(roles), tile.target_channels(roles));
-        let (x_panels, dy_panels): (fn(_, _, _) -> _, fn(_, _, _) -> _) = match plan.turned {
-            true => (Panels::rows, Panels::lanes),
-            false => (Panels::lanes, Panels::rows),
+        let panels = |rows: bool, channels: usize| match rows {
+            true => Panels::rows(channels, positions, geometry),
+            false => Panels::lanes(channels, positions, geometry),
         };
         let x = Operand {
             elements: job.x,
             strides: &roles.source,
             begin: |line| line.x,
             step: job.stencil.pace[3] * roles.source.spatial[3],
-            panels: x_panels(x.len(), positions, geometry),
+            panels: panels(plan.turned, x.len()),
             channels: x,
         };
         let dy = Operand {
@@ -138,7 +138,7 @@ impl<T: Element> Products<'_, '_, T> {
             strides: &roles.target,
             begin: |line| line.dy,
             step: roles.target.spatial[3],
-            panels: dy_panels(dy.len(), positions, geometry),
+            panels: panels(!plan.turned, dy.len()),
             channels: dy,
         };
         let (rows, lanes) = if plan.turned { (x, dy) } else { (dy, x) };
