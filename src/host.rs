@@ -132,6 +132,10 @@ impl Kept {
 /// two lines take twice as long to read, and channels-last rows are read in place.
 pub(crate) const LINE: usize = 64;
 
+/// What is a multiple of so many bytes apart shares four sets of the L1 cache: a quarter of what lies between lines
+/// of the same one.
+pub(crate) const SETS: usize = 1024;
+
 /// Memory of one tensor, which goes back to its pool.
 #[derive(Debug)]
 pub(crate) struct HostBuffer<T> {

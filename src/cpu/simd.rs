@@ -61,7 +61,7 @@ pub use level::Level;
 
 pub(crate) use ahead::Ahead;
 pub(crate) use channelwise::{
-    ChannelRow, ChannelTarget, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
+    ChannelRow, ChannelTarget, Edges, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
 };
 pub(crate) use cuts::{Cuts, cut_rows, cut_rows_to};
 pub(crate) use direct::{

@@ -15,12 +15,12 @@ mod rows;
 
 use super::gemm::Job;
 use super::pairs::paired;
-use super::scratch::{Buffer, product, take};
+use super::scratch::{Scratch, product, take};
 use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
-    Ahead, ChannelRow, ChannelTarget, Level, MicroKernel, Run, channel_row, join,
+    Ahead, ChannelRow, ChannelTarget, Edges, Level, MicroKernel, Run, channel_row, join,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
@@ -202,9 +202,7 @@ fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Re
             (from..to).try_for_each(|task| {
                 let grids = plan.grids.chunks(plan.together);
                 let mut each = job.stencils.chunks(plan.together).zip(grids);
-                each.try_for_each(|grids| {
-                    tile(job, grids, plan, task, packed, (runs, &mut scratch.a))
-                })
+                each.try_for_each(|grids| tile(job, grids, plan, task, packed, (runs, scratch)))
             })
         })
     });
@@ -232,7 +230,7 @@ fn pack<T: Element, S: Element<Acc = T::Acc>>(
     let pairs_of_channels = job.level.pairs();
     for lane in 0..lanes {
         let channel = vector * lanes + lane;
-        let mut to = to.iter_mut().skip(lane).step_by(lanes);
+        let mut to = to.chunks_exact_mut(lanes).map(|to| &mut to[lane]);
         if channel >= total {
             to.for_each(|to| *to = T::Acc::default());
             continue;
@@ -244,11 +242,13 @@ fn pack<T: Element, S: Element<Acc = T::Acc>>(
         };
         for nth in 0..sources {
             // the places first: `zip` takes one more from its first iterator than from the second
-            for (&(tap, second), to) in grid.reaches.places.iter().zip(to.by_ref()) {
-                if !plan.level.pairs() {
-                    *to = weight(nth, tap).to_acc();
-                    continue;
-                }
+            let places = grid.reaches.places.iter().zip(to.by_ref());
+            if !plan.level.pairs() {
+                let from = &job.weight[first + nth * roles.weight_source..];
+                places.for_each(|(&(tap, _), to)| *to = from[stencil.taps[tap].weight].to_acc());
+                continue;
+            }
+            for (&(tap, second), to) in places {
                 let pair = match pairs_of_channels {
                     true => [weight(2 * nth, tap), weight(2 * nth + 1, tap)],
                     false => [
@@ -269,7 +269,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
     plan: &Plan,
     task: usize,
     packed: &[T::Acc],
-    (chosen, memory): (&mut Runs, &mut Buffer<T::Acc>),
+    (chosen, scratch): (&mut Runs, &mut Scratch<T::Acc>),
 ) -> Result<()> {
     let (roles, channels) = (&job.roles, &plan.channels);
     let (rest, part) = (task / plan.parts, task % plan.parts);
@@ -292,10 +292,11 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
         far: far::<S>(roles),
         // a line that is written past the caches part by part costs more than one that is read first
         stream: job.streams() && channels.lanes * size_of::<T>() >= LINE,
-        reading: SourceRows::new(levels, source, (roles, segments), sources, memory)?,
+        reading: SourceRows::new(levels, source, (roles, segments), sources, &mut scratch.a)?,
         chosen,
         asked: None,
         ahead: Vec::new(),
+        edges: Edges::new(scratch.b.take_behind(sources, 0)?),
     };
     let rows = |stencil| {
         let (begin, end) = share(rows(stencil), plan.parts, part);
@@ -333,6 +334,7 @@ struct Tile<'a, 'b, T: Element, S: Element<Acc = T::Acc>> {
     /// The last row of the source that was asked for.
     asked: Option<usize>,
     ahead: Vec<Ahead>,
+    edges: Edges<'a, T::Acc>,
 }
 
 impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
@@ -384,6 +386,6 @@ impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
         let first = grid.first_weight + self.first * channels.sources * places;
         let weights = &self.packed[first..];
         // SAFETY: no other task has these channels of these rows.
-        unsafe { channel_row(self.plan.level, row, weights, &target) };
+        unsafe { channel_row(self.plan.level, row, weights, &target, &mut self.edges) };
     }
 }

@@ -5,7 +5,7 @@ mod gradient;
 
 use super::{Ahead, Stored, Vector};
 use crate::element::Element;
-pub(crate) use filter::{ChannelTarget, channel_row};
+pub(crate) use filter::{ChannelTarget, Edges, channel_row};
 pub(crate) use gradient::channel_gradient;
 
 /// Positions of a row that are computed together.
@@ -14,6 +14,9 @@ pub(crate) const POSITIONS: usize = 8;
 /// Taps that a [`Run`] has at most; with [`POSITIONS`] sums and a vector of the source they fit the
 /// 16 registers of AVX2.
 pub(crate) const RUN: usize = 7;
+
+/// Reads of a run, at most.
+const READS: usize = POSITIONS + RUN - 1;
 
 /// Taps whose reads are as far apart as those of neighbouring positions, so that a vector of the
 /// source serves all of them.
@@ -28,7 +31,8 @@ pub(crate) struct Run {
     pub place: usize,
     /// As in [`Vector::keep`], of what is read and of what it is multiplied by in a gradient.
     pub keep: u32,
-    /// How many runs from this one on have as many taps.
+    /// Its number, and how many runs from it on have as many taps.
+    number: usize,
     alike: usize,
     /// Of the positions that are computed, where the first one reads, counted from where channel 0 of
     /// the source begins, and the reads inside the source.
@@ -45,6 +49,7 @@ impl Run {
             count: 1,
             place,
             keep: u32::MAX,
+            number: 0,
             alike: 1,
             from: 0,
             inside: (0, 0),
@@ -110,7 +115,7 @@ impl Group<'_> {
 struct Positions {
     first: usize,
     count: usize,
-    /// Whether every tap lies inside the source for [`POSITIONS`] of them, though there may be fewer.
+    /// Whether every tap lies inside the source, for as many as there may be.
     whole: bool,
 }
 
@@ -135,8 +140,9 @@ impl<A: Copy> ChannelRow<'_, A> {
             assert!(run.place < self.taps && run.count <= self.taps - run.place);
         }
         let mut last = (0, 0);
-        for run in self.runs.iter_mut().rev() {
+        for (number, run) in self.runs.iter_mut().enumerate().rev() {
             let alike = if last.0 == run.count { last.1 } else { 0 };
+            run.number = number;
             run.alike = alike + 1;
             last = (run.count, run.alike);
         }
@@ -157,15 +163,15 @@ impl<A: Copy> ChannelRow<'_, A> {
         }
     }
 
-    /// The positions from `first` on, as many as are computed together.
-    fn block(&mut self, first: usize) -> Positions {
-        let count = POSITIONS.min(self.width - first);
+    /// The positions from `first` on, at most so many.
+    fn block(&mut self, first: usize, most: usize) -> Positions {
+        let count = most.min(self.width - first);
         let mut whole = true;
         for run in self.runs.iter_mut() {
             let from = run.column + (first * self.pace) as isize;
             run.from = run.row as isize + from * self.pixel as isize;
-            run.inside = (0, POSITIONS + run.count - 1);
-            let last = from + ((POSITIONS + run.count - 2) * self.pace) as isize;
+            run.inside = (0, most + run.count - 1);
+            let last = from + ((most + run.count - 2) * self.pace) as isize;
             if from < 0 || last >= self.size as isize {
                 let reads = count + run.count - 1;
                 run.inside = super::inside_range(from, self.pace, reads, self.size);
@@ -179,7 +185,7 @@ impl<A: Copy> ChannelRow<'_, A> {
         }
     }
 
-    /// What the last [`block`](Self::block) reads with a run, for the `nth` source channel of a vector
+    /// What the last [`block`](Self::block) reads with a run, for the `nth` source channel of vectors
     /// of so many lanes from `lane` on.
     #[inline(always)]
     fn reads<const READING: u8>(
@@ -188,18 +194,20 @@ impl<A: Copy> ChannelRow<'_, A> {
         (nth, lane): (usize, usize),
         vector: usize,
     ) -> Reads<A> {
-        let lanes = vector.min(self.channels - lane);
+        let lanes = self.channels - lane;
         let (lane, lanes) = match READING {
             OWN => (lane, lanes),
-            PERMUTED => (self.group.source(lane), self.group.source(lanes)),
+            PERMUTED => (
+                self.group.source(lane),
+                self.group.source(lanes.min(vector)),
+            ),
             _ => (self.group.source(lane) + nth, 1),
         };
-        let start = self.source.as_ptr().wrapping_add(lane);
         Reads {
-            from: start.wrapping_offset(run.from),
+            from: self.source.as_ptr().wrapping_offset(run.from),
             step: self.pace * self.pixel,
-            inside: run.inside,
-            mask: u32::MAX >> (32 - lanes),
+            lane,
+            lanes,
             index: self.group.lanes.as_ptr().wrapping_add(nth * vector),
             keep: run.keep,
         }
@@ -208,53 +216,82 @@ impl<A: Copy> ChannelRow<'_, A> {
 
 /// What positions and taps of a [`Run`] read: number `i` is that of position `i - q` with tap `q`.
 struct Reads<A> {
+    /// The first one, of channel 0, and from one to the next.
     from: *const A,
     step: usize,
-    inside: (usize, usize),
-    mask: u32,
+    /// The channel where vectors begin.
+    lane: usize,
+    /// Channels from there on.
+    lanes: usize,
     index: *const u32,
     keep: u32,
 }
 
 impl<A: Copy> Reads<A> {
-    /// A vector, if it lies inside the source.
+    /// Where number `i` is of channel 0, which may be outside of the source.
+    #[inline(always)]
+    fn at(&self, i: usize) -> *const A {
+        self.from.wrapping_add(i * self.step)
+    }
+
+    /// Those of the lanes of vector `n` that are there.
+    #[inline(always)]
+    fn mask(&self, n: usize, lanes: usize) -> u32 {
+        let there = self.lanes.saturating_sub(n * lanes).min(lanes);
+        ((1u64 << there) - 1) as u32
+    }
+
+    /// Vector `n` of a position whose channel 0 is there.
     ///
     /// # Safety
-    /// As [`Row::vector`].
+    /// As [`Row::vectors`].
     #[inline(always)]
-    unsafe fn vector<V, const WHOLE: bool, const TAIL: bool, const READING: u8>(
-        &self,
-        i: usize,
-    ) -> Option<V>
+    unsafe fn vector<V, const TAIL: bool, const READING: u8>(&self, at: *const A, n: usize) -> V
     where
         V: Vector<Scalar = A>,
     {
-        if !WHOLE && !(self.inside.0..self.inside.1).contains(&i) {
-            return None;
-        }
-        let from = self.from.wrapping_add(i * self.step);
+        let from = at.wrapping_add(self.lane + n * V::LANES);
         // SAFETY: by this function's contract.
         unsafe {
             let x = match (READING, TAIL) {
                 (SPREAD, _) => V::splat(*from),
-                (PERMUTED, _) | (_, true) => V::zero().load_masked(self.mask, from),
+                (PERMUTED, _) | (_, true) => V::zero().load_masked(self.mask(n, V::LANES), from),
                 (_, false) => V::load(from),
             };
             let x = x.keep(self.keep);
-            Some(match READING {
+            match READING {
                 PERMUTED => x.permute(self.index),
                 _ => x,
-            })
+            }
         }
     }
 }
 
-/// Calls `$of.taps::<.., number of taps, ..>` for every run and source channel of a group. What goes
+/// Whether tap `q` reads number `i` of [`Reads`] for one of so many positions.
+const fn meets(i: usize, q: usize, positions: usize) -> bool {
+    i >= q && i - q < positions
+}
+
+/// `$body` for every `$i` below `$count`, at most [`READS`]. Written out: loops with much in them are not always
+/// unrolled, and what should be in registers would be memory.
+macro_rules! unrolled {
+    ($i:ident < $count:expr => $body:block) => {
+        unrolled!(@ $i $count => $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $i:ident $count:expr => $body:block; $($n:literal)*) => {
+        $(if const { $n < $count } {
+            const $i: usize = $n;
+            $body
+        })*
+    };
+}
+use unrolled;
+
+/// Calls `$of.taps::<number of taps, ..>` for every run and as many source channels of a group. What goes
 /// with them stays in registers while the number of taps is the same.
 macro_rules! each_run {
-    ($of:ident.taps::<$vector:ident, $whole:ident, $tail:ident, $reading:ident>($lane:expr $(, $more:expr)*)) => {{
-        let row = &$of.row;
-        let nths = if $reading == OWN { 1 } else { row.group.sources };
+    ($of:ident.taps::<$($generic:ident),+>($sources:expr, $lane:expr $(, $more:expr)*)) => {{
+        let (row, sources) = (&$of.row, $sources);
         let mut first = 0;
         while first < row.runs.len() {
             let alike = row.runs[first].alike;
@@ -263,8 +300,8 @@ macro_rules! each_run {
             macro_rules! taps {
                 ($count:literal) => {
                     for run in runs {
-                        for nth in 0..nths {
-                            $of.taps::<$vector, $count, $whole, $tail, $reading>(
+                        for nth in 0..sources {
+                            $of.taps::<$count, $($generic),+>(
                                 run, (nth, $lane) $(, $more)*
                             );
                         }
@@ -292,13 +329,18 @@ trait Row<'a, T: Element> {
 
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc>;
 
-    /// The channels from `lane` on, whose weights or sums begin at `at`; `WHOLE` as in
-    /// [`Positions`], `TAIL` where they may not fill a vector.
+    /// Before vectors of positions that are not `WHOLE`.
+    fn at_edge(&mut self) {}
+
+    /// `N` vectors of at most `P` positions: the channels from `lane` on, whose weights or sums begin at `at`;
+    /// `WHOLE` as in [`Positions`], `TAIL` where they may not fill the vectors.
     ///
     /// # Safety
     /// The level of `V` must be available, and the row and what goes with it checked.
-    unsafe fn vector<
+    unsafe fn vectors<
         V: Vector<Scalar = T::Acc> + Stored<T>,
+        const P: usize,
+        const N: usize,
         const WHOLE: bool,
         const TAIL: bool,
         const READING: u8,
@@ -310,37 +352,44 @@ trait Row<'a, T: Element> {
     );
 }
 
-/// Every vector of every block of positions; `pitch` is between the weights, or sums, of two.
+/// Every vector, `N` at once, of every block of at most `P` positions; `pitch` is between the weights, or sums, of
+/// two.
 ///
 /// # Safety
-/// As [`Row::vector`].
+/// As [`Row::vectors`].
 #[inline(always)]
-unsafe fn each_vector<'a, T, V, R, const READING: u8>(of: &mut R, pitch: usize)
-where
+unsafe fn each_vector<'a, T, V, R, const P: usize, const N: usize, const READING: u8>(
+    of: &mut R,
+    pitch: usize,
+) where
     T: Element,
     V: Vector<Scalar = T::Acc> + Stored<T>,
     R: Row<'a, T>,
 {
     let (width, channels) = (of.row().width, of.row().channels);
-    let whole = channels - channels % V::LANES;
-    let blocks = width.div_ceil(POSITIONS);
-    of.row().cut(blocks * channels.div_ceil(V::LANES));
-    for first in (0..width).step_by(POSITIONS) {
-        let block = of.row().block(first);
-        let whole_block = block.whole && (R::PAST_END || block.count == POSITIONS);
+    let together = N * V::LANES;
+    let whole = channels - channels % together;
+    let blocks = width.div_ceil(P);
+    of.row().cut(blocks * channels.div_ceil(together));
+    for first in (0..width).step_by(P) {
+        let block = of.row().block(first, P);
+        let whole_block = block.whole && (R::PAST_END || block.count == P);
+        if !whole_block || whole < channels {
+            of.at_edge();
+        }
         // SAFETY: by this function's contract.
         unsafe {
-            for lane in (0..whole).step_by(V::LANES) {
+            for lane in (0..whole).step_by(together) {
                 let at = lane / V::LANES * pitch;
                 of.row().ask();
                 match whole_block {
-                    true => of.vector::<V, true, false, READING>(&block, lane, at),
-                    false => of.vector::<V, false, false, READING>(&block, lane, at),
+                    true => of.vectors::<V, P, N, true, false, READING>(&block, lane, at),
+                    false => of.vectors::<V, P, N, false, false, READING>(&block, lane, at),
                 }
             }
             if whole < channels && READING != SPREAD {
                 let at = whole / V::LANES * pitch;
-                of.vector::<V, false, true, READING>(&block, whole, at);
+                of.vectors::<V, P, N, false, true, READING>(&block, whole, at);
             }
         }
     }

@@ -11,11 +11,8 @@ use crate::cpu::simd::{Ahead, as_acc, inside_range};
 use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
+use crate::host::SETS;
 use crate::shape::Layout;
-
-/// Operands are copied whose pixels are a multiple of so many bytes apart: a quarter of what lies between
-/// lines of one set of the L1 cache, so that those of a channel share four sets.
-const SETS: usize = 1024;
 
 /// An operand of some images with the channels last: element
 /// `image * outer + (position - first) * pitch + channel`.

@@ -7,12 +7,21 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::{
-    ChannelRow, OWN, PERMUTED, POSITIONS, Positions, RUN, Row, Run, SPREAD, each_run, each_vector,
+    ChannelRow, OWN, PERMUTED, POSITIONS, Positions, READS, RUN, Row, Run, SPREAD, each_run,
+    each_vector, meets, unrolled,
 };
 use crate::cpu::output::Output;
 use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
 use crate::element::Element;
+use crate::host::{LINE, SETS};
 use crate::ops::Write;
+
+/// Taps of the longest runs where both vectors of a cache line are computed at once: where pixels share sets of the
+/// L1 cache, it would lose the line between them. With more taps weights would not stay in registers.
+const SHORT: usize = 3;
+
+/// What pixels are a multiple of where that is done, in bytes: less in tests, whose problems are small.
+const APART: usize = if cfg!(test) { 1 << 4 } else { SETS };
 
 /// Where a row of sums goes.
 pub(crate) struct ChannelTarget<'a, A> {
@@ -27,6 +36,24 @@ pub(crate) struct ChannelTarget<'a, A> {
     pub stream: bool,
 }
 
+/// Reads of positions at the edges of rows: what lies outside of the source is read from zeros, so that
+/// every position has all products.
+pub(crate) struct Edges<'a, A> {
+    zeros: &'a [A],
+    /// Of each run, where its reads are of channel 0.
+    reads: Vec<[*const A; READS]>,
+}
+
+impl<'a, A> Edges<'a, A> {
+    /// With as many zeros as a row of the source has channels.
+    pub fn new(zeros: &'a [A]) -> Self {
+        Edges {
+            zeros,
+            reads: Vec::new(),
+        }
+    }
+}
+
 /// `target[j][c] = bias[c] + sum over channels k of c's group and taps of
 /// weights[c / lanes][k][tap][c % lanes] * source[..][k]`
 ///
@@ -37,6 +64,7 @@ pub(crate) unsafe fn channel_row<T: Element>(
     row: ChannelRow<T::Acc>,
     weights: &[T::Acc],
     target: &ChannelTarget<T>,
+    edges: &mut Edges<T::Acc>,
 ) {
     let len = (row.width - 1) * target.step + row.channels;
     let filter = Filter {
@@ -44,19 +72,24 @@ pub(crate) unsafe fn channel_row<T: Element>(
         row,
         weights,
         target,
+        edges,
+        pitch: 0,
     };
     <T::Acc as Dispatch<T>>::products(level, filter);
 }
 
-struct Filter<'a, T: Element> {
+struct Filter<'a, 'b, T: Element> {
     row: ChannelRow<'a, T::Acc>,
     weights: &'a [T::Acc],
     target: &'a ChannelTarget<'a, T>,
+    edges: &'a mut Edges<'b, T::Acc>,
+    /// Between the weights of two vectors.
+    pitch: usize,
     /// The row of the target.
     to: *mut T,
 }
 
-impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
+impl<T: Element> Op<T::Acc, T> for Filter<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -65,30 +98,52 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, T> {
         let channels = row.channels;
         let pitch = row.group.sources * row.taps * V::LANES;
         row.check(V::LANES);
+        assert!(self.edges.zeros.len() >= row.group.source(channels));
         assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
+        self.pitch = pitch;
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
+        let short = row.runs.iter().all(|run| run.count <= SHORT);
+        let step = row.pace * row.pixel * size_of::<T::Acc>();
+        let lines = V::LANES * size_of::<T::Acc>() < LINE && step.is_multiple_of(APART) && short;
         // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
         // weights of every vector, were just checked.
         unsafe {
             match self.row.group.reading(V::LANES) {
-                OWN => each_vector::<T, V, _, OWN>(&mut self, pitch),
-                PERMUTED => each_vector::<T, V, _, PERMUTED>(&mut self, pitch),
-                _ => each_vector::<T, V, _, SPREAD>(&mut self, pitch),
+                OWN if lines => {
+                    each_vector::<T, V, _, { POSITIONS / 2 }, 2, OWN>(&mut self, pitch);
+                }
+                OWN => each_vector::<T, V, _, POSITIONS, 1, OWN>(&mut self, pitch),
+                PERMUTED => each_vector::<T, V, _, POSITIONS, 1, PERMUTED>(&mut self, pitch),
+                _ => each_vector::<T, V, _, POSITIONS, 1, SPREAD>(&mut self, pitch),
             }
         }
     }
 }
 
-impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
+impl<'a, T: Element> Row<'a, T> for Filter<'a, '_, T> {
     const PAST_END: bool = true;
 
     fn row(&mut self) -> &mut ChannelRow<'a, T::Acc> {
         &mut self.row
     }
 
+    fn at_edge(&mut self) {
+        let (row, zeros) = (&self.row, self.edges.zeros.as_ptr());
+        self.edges.reads.clear();
+        self.edges.reads.extend(row.runs.iter().map(|run| {
+            let reads = row.reads::<OWN>(run, (0, 0), 1);
+            std::array::from_fn(|i| match (run.inside.0..run.inside.1).contains(&i) {
+                true => reads.at(i),
+                false => zeros,
+            })
+        }));
+    }
+
     #[inline(always)]
-    unsafe fn vector<
+    unsafe fn vectors<
         V: Vector<Scalar = T::Acc> + Stored<T>,
+        const P: usize,
+        const N: usize,
         const WHOLE: bool,
         const TAIL: bool,
         const READING: u8,
@@ -99,60 +154,83 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, T> {
         at: usize,
     ) {
         let row = &self.row;
-        let lanes = match TAIL {
-            true => V::LANES.min(row.channels - lane),
-            false => V::LANES,
-        };
+        let channels = row.channels - lane;
         // SAFETY: by this function's contract; lanes of channels that are not there, and positions
         // outside the source, are not accessed.
         unsafe {
             let weights = self.weights.as_ptr().add(at);
-            let bias = match self.target.bias {
-                Some(bias) if TAIL => V::load_first(lanes, bias.as_ptr().add(lane)),
-                Some(bias) => V::load_from(bias.as_ptr().add(lane)),
-                None => V::zero(),
-            };
-            let mut sums = [bias; POSITIONS];
-            each_run!(self.taps::<V, WHOLE, TAIL, READING>(lane, weights, &mut sums));
-            let step = self.target.step;
-            let to = self.to.add(block.first * step + lane);
-            // written out: a loop with so much in it is not unrolled, and the sums would be memory
-            macro_rules! each {
-                ($put:expr) => {
-                    each!($put, 0 1 2 3 4 5 6 7)
-                };
-                ($put:expr, $($j:literal)*) => {
-                    if WHOLE && block.count == POSITIONS {
-                        $($put(sums[$j], to.add($j * step));)*
-                    } else {
-                        $(if $j < block.count {
-                            $put(sums[$j], to.add($j * step));
-                        })*
-                    }
-                };
+            let mut sums = [[V::zero(); P]; N];
+            if let Some(bias) = self.target.bias {
+                for n in 0..N {
+                    let from = bias.as_ptr().wrapping_add(lane + n * V::LANES);
+                    sums[n] = [match TAIL {
+                        true => V::load_first(lanes::<V, TAIL>(channels, n), from),
+                        false => V::load_from(from),
+                    }; P];
+                }
             }
+            let sources = if READING == OWN { 1 } else { row.group.sources };
+            each_run!(
+                self.taps::<V, P, N, WHOLE, TAIL, READING>(sources, lane, weights, &mut sums)
+            );
+            let step = self.target.step;
             let ChannelTarget { write, stream, .. } = *self.target;
-            let misaligned = (to.addr() | (step * size_of::<T>())) % (V::LANES * size_of::<T>());
-            if lanes == V::LANES && stream && misaligned == 0 {
-                each!(|sum: V, to| sum.stream_to(to));
-            } else if lanes == V::LANES && write == Write::Overwrite {
-                each!(|sum: V, to| sum.store_to(to));
-            } else {
-                each!(|sum, to| put(sum, std::slice::from_raw_parts_mut(to, lanes), write));
+            for n in 0..N {
+                let lanes = lanes::<V, TAIL>(channels, n);
+                if TAIL && lanes == 0 {
+                    break;
+                }
+                let (sums, to) = (
+                    &sums[n],
+                    self.to.add(block.first * step + lane + n * V::LANES),
+                );
+                macro_rules! each {
+                    ($put:expr) => {
+                        if WHOLE && block.count == P {
+                            unrolled!(J < P => { $put(sums[J], to.add(J * step)); });
+                        } else {
+                            unrolled!(J < P => {
+                                if J < block.count {
+                                    $put(sums[J], to.add(J * step));
+                                }
+                            });
+                        }
+                    };
+                }
+                let size = V::LANES * size_of::<T>();
+                let aligned = (to.addr() | (step * size_of::<T>())).is_multiple_of(size);
+                if lanes == V::LANES && stream && aligned {
+                    each!(|sum: V, to| sum.stream_to(to));
+                } else if lanes == V::LANES && write == Write::Overwrite {
+                    each!(|sum: V, to| sum.store_to(to));
+                } else {
+                    each!(|sum, to| put(sum, std::slice::from_raw_parts_mut(to, lanes), write));
+                }
             }
         }
     }
 }
 
-impl<T: Element> Filter<'_, T> {
+/// Lanes of vector `n` of so many channels.
+#[inline(always)]
+fn lanes<V: Vector, const TAIL: bool>(channels: usize, n: usize) -> usize {
+    match TAIL {
+        true => channels.saturating_sub(n * V::LANES).min(V::LANES),
+        false => V::LANES,
+    }
+}
+
+impl<T: Element> Filter<'_, '_, T> {
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
-    /// As [`Row::vector`].
+    /// As [`Row::vectors`].
     #[inline(always)]
     unsafe fn taps<
-        V: Vector<Scalar = T::Acc> + Stored<T>,
         const K: usize,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
+        const P: usize,
+        const N: usize,
         const WHOLE: bool,
         const TAIL: bool,
         const READING: u8,
@@ -161,30 +239,38 @@ impl<T: Element> Filter<'_, T> {
         run: &Run,
         (nth, lane): (usize, usize),
         weights: *const T::Acc,
-        sums: &mut [V; POSITIONS],
+        sums: &mut [[V; P]; N],
     ) {
-        // SAFETY: by this function's contract.
+        let row = &self.row;
+        // SAFETY: by this function's contract; a vector that is not there takes the weights of the first.
         unsafe {
-            let mut factors = [V::zero(); K];
-            for q in 0..K {
-                let place = nth * self.row.taps + run.place + q;
-                factors[q] = V::load(weights.add(place * V::LANES));
-            }
-            let reads = self.row.reads::<READING>(run, (nth, lane), V::LANES);
-            for i in 0..POSITIONS + K - 1 {
-                let Some(x) = reads.vector::<V, WHOLE, TAIL, READING>(i) else {
-                    continue;
-                };
+            let mut factors = [[V::zero(); K]; N];
+            for n in 0..N {
+                let there = lanes::<V, TAIL>(row.channels - lane, n) > 0;
+                let first = if there { n * self.pitch } else { 0 };
                 for q in 0..K {
-                    if i >= q && i - q < POSITIONS {
-                        sums[i - q] = factors[q].multiply_add(x, sums[i - q]);
-                    }
+                    let place = nth * row.taps + run.place + q;
+                    factors[n][q] = V::load(weights.add(first + place * V::LANES));
                 }
-                if WHOLE && (READING == SPREAD || READING == OWN && K > RUN - 2) {
+            }
+            let reads = row.reads::<READING>(run, (nth, lane), V::LANES);
+            let edges = self.edges.reads.as_ptr().wrapping_add(run.number);
+            unrolled!(I < P + K - 1 => {
+                let at = if WHOLE { reads.at(I) } else { (*edges)[I] };
+                for n in 0..N {
+                    let x = reads.vector::<V, TAIL, READING>(at, n);
+                    unrolled!(Q < K => {
+                        if const { meets(I, Q, P) } {
+                            let j = I.wrapping_sub(Q);
+                            sums[n][j] = factors[n][Q].multiply_add(x, sums[n][j]);
+                        }
+                    });
+                }
+                if READING == SPREAD || READING == OWN && (K > RUN - 2 || N > 1) {
                     // reads all at once would fill up the registers, and sums become memory
                     compiler_fence(Ordering::SeqCst);
                 }
-            }
+            });
         }
     }
 }

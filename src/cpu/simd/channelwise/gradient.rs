@@ -49,7 +49,7 @@ impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
         // sums of every vector were just checked.
         unsafe {
             match self.row.group.reading(V::LANES) {
-                OWN => each_vector::<T, V, _, OWN>(&mut self, pitch),
+                OWN => each_vector::<T, V, _, POSITIONS, 1, OWN>(&mut self, pitch),
                 PERMUTED => self.grouped::<V, PERMUTED>(pitch),
                 _ => self.grouped::<V, SPREAD>(pitch),
             }
@@ -65,8 +65,10 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
     }
 
     #[inline(always)]
-    unsafe fn vector<
+    unsafe fn vectors<
         V: Vector<Scalar = T::Acc> + Stored<T>,
+        const P: usize,
+        const N: usize,
         const WHOLE: bool,
         const TAIL: bool,
         const READING: u8,
@@ -85,8 +87,8 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
         // outside the source, are not accessed.
         unsafe {
             let sums = self.sums.as_mut_ptr().add(at);
-            let mut dy = [V::zero(); POSITIONS];
-            for j in 0..POSITIONS {
+            let mut dy = [V::zero(); P];
+            for j in 0..P {
                 if !WHOLE && j >= block.count {
                     break;
                 }
@@ -96,7 +98,7 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
                     false => V::load_from(from),
                 };
             }
-            each_run!(self.taps::<V, WHOLE, TAIL, READING>(lane, block, &dy, sums));
+            each_run!(self.taps::<V, P, WHOLE, TAIL, READING>(1, lane, block, &dy, sums));
         }
     }
 }
@@ -106,14 +108,14 @@ impl<T: Element> Gradient<'_, T> {
     /// the row is read.
     ///
     /// # Safety
-    /// As [`Row::vector`].
+    /// As [`Row::vectors`].
     #[inline(always)]
     unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>, const READING: u8>(
         &mut self,
         pitch: usize,
     ) {
         let (channels, sources) = (self.row.channels, self.row.group.sources);
-        self.row.block(0);
+        self.row.block(0, POSITIONS);
         // sums that fit the registers, of which there are 32 where tiles have many rows, else 16
         let most = if V::ROWS > 8 { 24 } else { 12 };
         let vectors = channels.div_ceil(V::LANES);
@@ -157,7 +159,7 @@ impl<T: Element> Gradient<'_, T> {
     /// `K` taps of `G` source channels from the `nth` on, for all positions of the row.
     ///
     /// # Safety
-    /// As [`Row::vector`].
+    /// As [`Row::vectors`].
     #[inline(always)]
     unsafe fn group_taps<
         V: Vector<Scalar = T::Acc> + Stored<T>,
@@ -174,6 +176,7 @@ impl<T: Element> Gradient<'_, T> {
         let lanes = V::LANES.min(row.channels - lane);
         let place = |g: usize, q: usize| ((nth + g) * row.taps + run.place + q) * V::LANES;
         let reads = row.reads::<READING>(run, (nth, lane), V::LANES);
+        let mask = reads.mask(0, V::LANES);
         let all = row.width + K - 1;
         let (lo, hi) = super::super::inside_range(run.column, row.pace, all, row.size);
         // SAFETY: by this function's contract; reads outside of the source are not made, nor are those
@@ -194,10 +197,10 @@ impl<T: Element> Gradient<'_, T> {
                 dy.keep(run.keep)
             };
             for i in lo..hi {
-                let from = reads.from.wrapping_add(i * reads.step);
+                let from = reads.at(i).wrapping_add(reads.lane);
                 let all = match READING {
                     SPREAD => V::zero(),
-                    _ => V::zero().load_masked(reads.mask, from),
+                    _ => V::zero().load_masked(mask, from),
                 };
                 let x = |g: usize| match READING {
                     SPREAD => V::splat(*from.wrapping_add(g)),
@@ -239,11 +242,12 @@ impl<T: Element> Gradient<'_, T> {
     /// `K` taps of the `nth` source channel for the positions of a block.
     ///
     /// # Safety
-    /// As [`Row::vector`].
+    /// As [`Row::vectors`].
     #[inline(always)]
     unsafe fn taps<
-        V: Vector<Scalar = T::Acc> + Stored<T>,
         const K: usize,
+        V: Vector<Scalar = T::Acc> + Stored<T>,
+        const P: usize,
         const WHOLE: bool,
         const TAIL: bool,
         const READING: u8,
@@ -252,13 +256,13 @@ impl<T: Element> Gradient<'_, T> {
         run: &Run,
         (nth, lane): (usize, usize),
         block: &Positions,
-        dy: &[V; POSITIONS],
+        dy: &[V; P],
         target: *mut T::Acc,
     ) {
         // SAFETY: by this function's contract.
         unsafe {
             let mut dy = *dy;
-            for j in 0..POSITIONS {
+            for j in 0..P {
                 dy[j] = dy[j].keep(run.keep);
             }
             let mut sums = [V::zero(); K];
@@ -266,13 +270,14 @@ impl<T: Element> Gradient<'_, T> {
                 sums[q] = V::load(target.add((nth * self.row.taps + run.place + q) * V::LANES));
             }
             let reads = self.row.reads::<READING>(run, (nth, lane), V::LANES);
-            for i in 0..POSITIONS + K - 1 {
-                let Some(x) = reads.vector::<V, WHOLE, TAIL, READING>(i) else {
+            for i in 0..P + K - 1 {
+                if !WHOLE && !(run.inside.0..run.inside.1).contains(&i) {
                     continue;
-                };
+                }
+                let x = reads.vector::<V, TAIL, READING>(reads.at(i), 0);
                 for q in 0..K {
                     // a product with no position must not be taken, lest 0 * NaN reach a sum
-                    if i >= q && i - q < POSITIONS && (WHOLE || i - q < block.count) {
+                    if i >= q && i - q < P && (WHOLE || i - q < block.count) {
                         sums[q] = dy[i - q].multiply_add(x, sums[q]);
                     }
                 }
