@@ -288,9 +288,9 @@ macro_rules! unrolled {
 use unrolled;
 
 /// Calls `$of.taps::<number of taps, ..>` for every run and as many source channels of a group. What goes
-/// with them stays in registers while the number of taps is the same.
+/// with them stays in registers while the number of taps is the same, which is at most `$most`.
 macro_rules! each_run {
-    ($of:ident.taps::<$($generic:ident),+>($sources:expr, $lane:expr $(, $more:expr)*)) => {{
+    ($most:expr => $of:ident.taps::<$($generic:ident),+>($sources:expr, $lane:expr $(, $more:expr)*)) => {{
         let (row, sources) = (&$of.row, $sources);
         let mut first = 0;
         while first < row.runs.len() {
@@ -299,12 +299,16 @@ macro_rules! each_run {
             first += alike;
             macro_rules! taps {
                 ($count:literal) => {
-                    for run in runs {
-                        for nth in 0..sources {
-                            $of.taps::<$count, $($generic),+>(
-                                run, (nth, $lane) $(, $more)*
-                            );
+                    if const { $count <= $most } {
+                        for run in runs {
+                            for nth in 0..sources {
+                                $of.taps::<$count, $($generic),+>(
+                                    run, (nth, $lane) $(, $more)*
+                                );
+                            }
                         }
+                    } else {
+                        unreachable!("runs of at most {} taps", $most)
                     }
                 };
             }

@@ -83,7 +83,7 @@ struct Filter<'a, 'b, T: Element> {
     weights: &'a [T::Acc],
     target: &'a ChannelTarget<'a, T>,
     edges: &'a mut Edges<'b, T::Acc>,
-    /// Between the weights of two vectors.
+    /// Between the weights of two vectors, once the vector is known.
     pitch: usize,
     /// The row of the target.
     to: *mut T,
@@ -170,7 +170,7 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, '_, T> {
                 }
             }
             let sources = if READING == OWN { 1 } else { row.group.sources };
-            each_run!(
+            each_run!(if N == 1 { RUN } else { SHORT } =>
                 self.taps::<V, P, N, WHOLE, TAIL, READING>(sources, lane, weights, &mut sums)
             );
             let step = self.target.step;

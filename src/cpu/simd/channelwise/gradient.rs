@@ -5,7 +5,7 @@
 )]
 
 use super::{
-    ChannelRow, OWN, PERMUTED, POSITIONS, Positions, Row, Run, SPREAD, each_run, each_vector,
+    ChannelRow, OWN, PERMUTED, POSITIONS, Positions, RUN, Row, Run, SPREAD, each_run, each_vector,
 };
 use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
 use crate::element::Element;
@@ -98,7 +98,7 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
                     false => V::load_from(from),
                 };
             }
-            each_run!(self.taps::<V, P, WHOLE, TAIL, READING>(1, lane, block, &dy, sums));
+            each_run!(RUN => self.taps::<V, P, WHOLE, TAIL, READING>(1, lane, block, &dy, sums));
         }
     }
 }
