@@ -148,6 +148,12 @@ impl<A: Copy> ChannelRow<'_, A> {
         }
     }
 
+    /// From the weights, or sums, of a vector of so many lanes to those of the next.
+    #[inline(always)]
+    fn pitch(&self, lanes: usize) -> usize {
+        self.group.sources * self.taps * lanes
+    }
+
     /// What is asked for ahead is so in as many parts.
     fn cut(&mut self, parts: usize) {
         for ahead in self.ahead.iter_mut() {
@@ -356,22 +362,19 @@ trait Row<'a, T: Element> {
     );
 }
 
-/// Every vector, `N` at once, of every block of at most `P` positions; `pitch` is between the weights, or sums, of
-/// two.
+/// Every vector, `N` at once, of every block of at most `P` positions.
 ///
 /// # Safety
 /// As [`Row::vectors`].
 #[inline(always)]
-unsafe fn each_vector<'a, T, V, R, const P: usize, const N: usize, const READING: u8>(
-    of: &mut R,
-    pitch: usize,
-) where
+unsafe fn each_vector<'a, T, V, R, const P: usize, const N: usize, const READING: u8>(of: &mut R)
+where
     T: Element,
     V: Vector<Scalar = T::Acc> + Stored<T>,
     R: Row<'a, T>,
 {
     let (width, channels) = (of.row().width, of.row().channels);
-    let together = N * V::LANES;
+    let (together, pitch) = (N * V::LANES, of.row().pitch(V::LANES));
     let whole = channels - channels % together;
     let blocks = width.div_ceil(P);
     of.row().cut(blocks * channels.div_ceil(together));

@@ -73,7 +73,6 @@ pub(crate) unsafe fn channel_row<T: Element>(
         weights,
         target,
         edges,
-        pitch: 0,
     };
     <T::Acc as Dispatch<T>>::products(level, filter);
 }
@@ -83,8 +82,6 @@ struct Filter<'a, 'b, T: Element> {
     weights: &'a [T::Acc],
     target: &'a ChannelTarget<'a, T>,
     edges: &'a mut Edges<'b, T::Acc>,
-    /// Between the weights of two vectors, once the vector is known.
-    pitch: usize,
     /// The row of the target.
     to: *mut T,
 }
@@ -96,11 +93,9 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, '_, T> {
     unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
         let row = &mut self.row;
         let channels = row.channels;
-        let pitch = row.group.sources * row.taps * V::LANES;
         row.check(V::LANES);
         assert!(self.edges.zeros.len() >= row.group.source(channels));
-        assert!(self.weights.len() >= channels.div_ceil(V::LANES) * pitch);
-        self.pitch = pitch;
+        assert!(self.weights.len() >= channels.div_ceil(V::LANES) * row.pitch(V::LANES));
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
         let short = row.runs.iter().all(|run| run.count <= SHORT);
         let step = row.pace * row.pixel * size_of::<T::Acc>();
@@ -110,11 +105,11 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, '_, T> {
         unsafe {
             match self.row.group.reading(V::LANES) {
                 OWN if lines => {
-                    each_vector::<T, V, _, { POSITIONS / 2 }, 2, OWN>(&mut self, pitch);
+                    each_vector::<T, V, _, { POSITIONS / 2 }, 2, OWN>(&mut self);
                 }
-                OWN => each_vector::<T, V, _, POSITIONS, 1, OWN>(&mut self, pitch),
-                PERMUTED => each_vector::<T, V, _, POSITIONS, 1, PERMUTED>(&mut self, pitch),
-                _ => each_vector::<T, V, _, POSITIONS, 1, SPREAD>(&mut self, pitch),
+                OWN => each_vector::<T, V, _, POSITIONS, 1, OWN>(&mut self),
+                PERMUTED => each_vector::<T, V, _, POSITIONS, 1, PERMUTED>(&mut self),
+                _ => each_vector::<T, V, _, POSITIONS, 1, SPREAD>(&mut self),
             }
         }
     }
@@ -155,8 +150,8 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, '_, T> {
     ) {
         let row = &self.row;
         let channels = row.channels - lane;
-        // SAFETY: by this function's contract; lanes of channels that are not there, and positions
-        // outside the source, are not accessed.
+        // SAFETY: by this function's contract; lanes of channels that are not there are not accessed, and
+        // zeros in place of what is outside of the source.
         unsafe {
             let weights = self.weights.as_ptr().add(at);
             let mut sums = [[V::zero(); P]; N];
@@ -247,7 +242,7 @@ impl<T: Element> Filter<'_, '_, T> {
             let mut factors = [[V::zero(); K]; N];
             for n in 0..N {
                 let there = lanes::<V, TAIL>(row.channels - lane, n) > 0;
-                let first = if there { n * self.pitch } else { 0 };
+                let first = if there { n * row.pitch(V::LANES) } else { 0 };
                 for q in 0..K {
                     let place = nth * row.taps + run.place + q;
                     factors[n][q] = V::load(weights.add(first + place * V::LANES));

@@ -41,17 +41,16 @@ impl<T: Element> Op<T::Acc, T> for Gradient<'_, T> {
     unsafe fn run<V: Vector<Scalar = T::Acc> + Stored<T>>(mut self) {
         let row = &mut self.row;
         let channels = row.channels;
-        let pitch = row.group.sources * row.taps * V::LANES;
         row.check(V::LANES);
-        assert!(self.sums.len() >= channels.div_ceil(V::LANES) * pitch);
+        assert!(self.sums.len() >= channels.div_ceil(V::LANES) * row.pitch(V::LANES));
         assert!(self.dy.len() >= (row.width - 1) * self.step + channels);
         // SAFETY: the level is the caller's promise; reads inside the source's rows, `dy` and the
         // sums of every vector were just checked.
         unsafe {
             match self.row.group.reading(V::LANES) {
-                OWN => each_vector::<T, V, _, POSITIONS, 1, OWN>(&mut self, pitch),
-                PERMUTED => self.grouped::<V, PERMUTED>(pitch),
-                _ => self.grouped::<V, SPREAD>(pitch),
+                OWN => each_vector::<T, V, _, POSITIONS, 1, OWN>(&mut self),
+                PERMUTED => self.grouped::<V, PERMUTED>(),
+                _ => self.grouped::<V, SPREAD>(),
             }
         }
     }
@@ -110,11 +109,9 @@ impl<T: Element> Gradient<'_, T> {
     /// # Safety
     /// As [`Row::vectors`].
     #[inline(always)]
-    unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>, const READING: u8>(
-        &mut self,
-        pitch: usize,
-    ) {
+    unsafe fn grouped<V: Vector<Scalar = T::Acc> + Stored<T>, const READING: u8>(&mut self) {
         let (channels, sources) = (self.row.channels, self.row.group.sources);
+        let pitch = self.row.pitch(V::LANES);
         self.row.block(0, POSITIONS);
         // sums that fit the registers, of which there are 32 where tiles have many rows, else 16
         let most = if V::ROWS > 8 { 24 } else { 12 };
