@@ -83,7 +83,7 @@ pub(crate) use planes::{
 pub(crate) use ring::{Plane, RING_ROWS, ring, ring_columns, ring_gradient};
 pub(crate) use rounding::{Pixels, narrow, narrow_past, narrow_pixels, widen};
 pub(crate) use tile::{DEPTH, Factors, Places, ROW, copy_rows, multiply};
-pub(crate) use transpose::transpose;
+pub(crate) use transpose::{transpose, transpose_to};
 
 /// Asks for memory to come to the caches, where there is an instruction for that.
 pub(crate) fn prefetch<A>(memory: &[A]) {
@@ -180,13 +180,29 @@ pub unsafe trait Vector: Copy {
         step: usize,
         to: *mut Self::Scalar,
         pitch: usize,
-        (rows, columns): (usize, usize),
+        size: (usize, usize),
     ) {
-        for column in 0..columns {
-            for row in 0..rows {
-                // SAFETY: valid by this method's contract.
-                unsafe { *to.add(column * pitch + row) = *from.add(row * step + column) };
-            }
+        // SAFETY: as this method.
+        unsafe { transpose_each(from, step, to, pitch, size) }
+    }
+}
+
+/// [`Vector::transpose`] one element at a time.
+///
+/// # Safety
+/// As the method.
+#[inline(always)]
+unsafe fn transpose_each<A: Copy>(
+    from: *const A,
+    step: usize,
+    to: *mut A,
+    pitch: usize,
+    (rows, columns): (usize, usize),
+) {
+    for column in 0..columns {
+        for row in 0..rows {
+            // SAFETY: valid by this function's contract.
+            unsafe { *to.add(column * pitch + row) = *from.add(row * step + column) };
         }
     }
 }

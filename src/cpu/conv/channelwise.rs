@@ -12,6 +12,7 @@ mod channels;
 mod gradient;
 mod reach;
 mod rows;
+mod turned;
 
 use super::gemm::Job;
 use super::pairs::paired;
@@ -20,16 +21,19 @@ use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
-    Ahead, ChannelRow, ChannelTarget, Edges, Level, MicroKernel, Run, channel_row, join,
+    Ahead, ChannelRow, ChannelTarget, Edges, Level, MicroKernel, Run, as_acc, channel_row, join,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
 use crate::host::LINE;
+use crate::ops::Write;
+use crate::shape::Layout;
 use channels::Channels;
 pub(super) use gradient::{run_wgrad, wgrad_plan};
 use reach::{Reaches, Runs};
-use rows::{Read, Segment, Segments, SourceRows};
+use rows::{Extent, Read, Reading, Segment, Segments, SourceRows};
+use turned::TargetRows;
 
 /// Tiles are made smaller until there are this many tasks...
 const TASKS: usize = 32;
@@ -73,6 +77,18 @@ fn far<T: Element>(roles: &Roles) -> bool {
     product(&[roles.batch, image, size_of::<T>()]) > CACHED
 }
 
+/// Some channels of columns from `from` on, and the steps from one to the next of either.
+fn ahead_of<A>(
+    from: *const A,
+    (columns, column): (usize, usize),
+    (channels, channel): (usize, usize),
+) -> Ahead {
+    match channel {
+        1 => Ahead::new(from, column, columns, channels),
+        _ => Ahead::new(from, channel, channels, columns * column),
+    }
+}
+
 /// Asks for some channels of the rows of the source that runs were chosen for, of those behind the last one
 /// that was asked for.
 fn ask_source<A>(
@@ -82,13 +98,33 @@ fn ask_source<A>(
     asked: &mut Option<usize>,
     ahead: &mut Vec<Ahead>,
 ) {
-    let (pixel, size) = (roles.source.spatial[3], roles.source_size[3]);
+    let columns = (roles.source_size[3], roles.source.spatial[3]);
+    let channels = (channels, roles.source.channel);
     let rows = runs.new_rows(asked).map(|row| source[row..].as_ptr());
-    ahead.extend(rows.map(|row| Ahead::new(row, pixel, size, channels)));
+    ahead.extend(rows.map(|row| ahead_of(row, columns, channels)));
 }
 
-/// Products of an element of the source from which on its rows are copied, with zeros past their ends.
-const PADDED: usize = 16;
+/// Columns of rows that are transposed where channels come first and taps are few; longer ones fill up vectors
+/// of positions. The same where no two taps are neighbours, so that every one reads by itself.
+const NARROW: usize = 28;
+const NARROW_APART: usize = 14;
+/// Taps from which on rows of any width are transposed.
+const MANY: usize = 17;
+
+/// Whether to compute one channel a group as if channels came last where they come first. What it takes to
+/// transpose rows was measured with AVX2, beside filters over positions.
+fn turns(stencils: &[Stencil]) -> bool {
+    let [stencil] = stencils else {
+        return true;
+    };
+    let (width, taps) = (stencil.count[3], stencil.taps.len());
+    let apart = (0..taps).all(|tap| stencil.neighbours(tap) == 1);
+    match (stencil.pace[2..] == [1, 1], apart) {
+        (false, _) => true,
+        (true, true) => width <= NARROW_APART,
+        (true, false) => width <= NARROW || taps >= MANY,
+    }
+}
 
 /// One stencil.
 struct Grid {
@@ -135,10 +171,12 @@ pub(super) fn forward<T: Element>(job: &Job<T>) -> Option<Result<()>> {
 /// Whether lanes of channels are the way to compute a job.
 pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Option<Plan> {
     let roles = &job.roles;
+    let turned = job.layout == Layout::ChannelsFirst;
+    (!turned || turns(&job.stencils)).then_some(())?;
     let channels = Channels::new::<T>(job.level, roles, job.layout)?;
     let mut level = job.level;
     let mut reaches: Vec<_> = job.stencils.iter().map(Reaches::new).collect();
-    let pairs = paired::<S>(job.level).filter(|level| !level.tiles());
+    let pairs = paired::<S>(job.level).filter(|level| !level.tiles() && !turned);
     if let Some(pairs) = pairs.filter(|_| reaches.iter().any(Reaches::has_pairs)) {
         level = pairs;
         reaches = reaches.iter().map(Reaches::of_pairs).collect();
@@ -148,9 +186,20 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let sources = channels.source(channels.block);
     let mut grids = Vec::with_capacity(job.stencils.len());
     let (mut weights, mut most, mut least, mut work) = (0usize, 0, 1, 0);
-    for (stencil, reaches) in job.stencils.iter().zip(reaches) {
-        let padded = channels.sources > 1 && stencil.taps.len() * channels.targets >= PADDED;
-        let segments = Segments::new::<S>(roles, stencil, &reaches, sources, padded)?;
+    // those that copy rows of their own do so one after the other
+    let together = match turned || as_acc::<S>(&[]).is_some() {
+        true => job.stencils.len().max(1),
+        false => 1,
+    };
+    let extents = job.stencils.chunks(together).zip(reaches.chunks(together));
+    let extents: Vec<_> = extents.map(|(s, r)| Extent::new(s, r)).collect();
+    for (i, (stencil, reaches)) in job.stencils.iter().zip(reaches).enumerate() {
+        let reading = match turned {
+            true => Reading::Padded,
+            false => Reading::InPlace,
+        };
+        let all = &extents[i / together];
+        let segments = Segments::new::<S>(roles, stencil, all, sources, reading)?;
         most = most.max(rows(stencil));
         least = least.max(segments.least_rows());
         let row = product(&[
@@ -170,10 +219,9 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let outer = product(&[roles.batch, channels.blocks]);
     let least = least.max(SMALLEST / work.max(1));
     let parts = TASKS.div_ceil(outer.max(1)).min(most.div_ceil(least));
-    let copies = grids.iter().any(|grid| grid.segments.copies());
     Some(Plan {
         level,
-        together: if copies { 1 } else { grids.len().max(1) },
+        together,
         parts: parts.max(1),
         channels,
         grids,
@@ -276,7 +324,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
     let (image, block) = (rest / channels.blocks, rest % channels.blocks);
     let (first, count) = channels.of_block(block);
     let source = &job.source[image * roles.source.outer..][..roles.source.outer];
-    let source = &source[channels.source(first)..];
+    let source = &source[channels.source(first) * roles.source.channel..];
     let levels = (job.level, plan.level.pairs());
     // stencils have one segment each where several are computed in turn
     let segments = &grids[0].segments;
@@ -288,7 +336,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
         first,
         count,
         source,
-        origin: image * roles.target.outer + first,
+        origin: image * roles.target.outer + first * roles.target.channel,
         far: far::<S>(roles),
         // a line that is written past the caches part by part costs more than one that is read first
         stream: job.streams() && channels.lanes * size_of::<T>() >= LINE,
@@ -297,6 +345,16 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
         asked: None,
         ahead: Vec::new(),
         edges: Edges::new(scratch.b.take_behind(sources, 0)?),
+        turned: match job.layout {
+            Layout::ChannelsFirst => {
+                let width = match plan.together {
+                    1 => segments.width,
+                    _ => roles.target_size[3],
+                };
+                Some(TargetRows::new(job, (first, count), width, &mut scratch.c)?)
+            }
+            Layout::ChannelsLast => None,
+        },
     };
     let rows = |stencil| {
         let (begin, end) = share(rows(stencil), plan.parts, part);
@@ -307,11 +365,16 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
         tile.reading.begin(&segment);
         tile.asked = None;
         for nth in 0..most.unwrap_or(0) {
-            for (stencil, grid) in stencils.iter().zip(grids) {
-                tile.row((stencil, grid), n, rows(stencil).skip(nth));
+            let mut grids = grids.iter();
+            // of the same rows of the target
+            for stencils in stencils.chunk_by(|a, b| a.base[..3] == b.base[..3]) {
+                for (i, (stencil, grid)) in stencils.iter().zip(grids.by_ref()).enumerate() {
+                    tile.row((stencil, grid), n, rows(stencil).skip(nth), i == 0);
+                }
             }
         }
     }
+    tile.finish();
     Ok(())
 }
 
@@ -335,15 +398,19 @@ struct Tile<'a, 'b, T: Element, S: Element<Acc = T::Acc>> {
     asked: Option<usize>,
     ahead: Vec<Ahead>,
     edges: Edges<'a, T::Acc>,
+    /// Where channels come first.
+    turned: Option<TargetRows<'a, T::Acc>>,
 }
 
 impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
-    /// The `n`th segment of the first of the rows, if there is one; meanwhile the next is asked for.
+    /// The `n`th segment of the first of the rows, if there is one, which may be `new` to the target;
+    /// meanwhile the next is asked for.
     fn row(
         &mut self,
         (stencil, grid): (&Stencil, &Grid),
         n: usize,
         rows: impl Iterator<Item = usize>,
+        new: bool,
     ) {
         let (job, channels) = (self.job, &self.plan.channels);
         let (roles, output) = (&job.roles, &job.target);
@@ -360,21 +427,14 @@ impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
             let source = (self.source, channels.source(self.count));
             ask_source(roles, source, self.chosen, &mut self.asked, &mut self.ahead);
             if !self.stream {
-                let to = output.start(at(j), self.count);
-                let ahead = Ahead::new(to, step, stencil.count[3], self.count);
-                self.ahead.push(ahead);
+                let to = output.start(at(j), 1);
+                let columns = (stencil.count[3], step);
+                let channels = (self.count, roles.target.channel);
+                self.ahead.push(ahead_of(to, columns, channels));
             }
         }
         grid.reaches.choose((roles, stencil), j, None, self.chosen);
         let segment = grid.segments.nth(n);
-        let target = ChannelTarget {
-            output,
-            at: at(j) + segment.first * step,
-            step,
-            bias: job.bias.map(|bias| &bias[self.first..]),
-            write: job.write,
-            stream: self.stream,
-        };
         let read = self.reading.read(&segment, pace, self.chosen);
         let row = channel_row_of(
             (pace, places),
@@ -384,8 +444,46 @@ impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
             &mut self.ahead,
         );
         let first = grid.first_weight + self.first * channels.sources * places;
-        let weights = &self.packed[first..];
+        let (level, weights) = (self.plan.level, &self.packed[first..]);
+        if let Some(rows) = &mut self.turned {
+            if new {
+                let columns = match self.plan.together {
+                    1 => (at(j) + segment.first, segment.width),
+                    _ => (at(j) - stencil.base[3], roles.target_size[3]),
+                };
+                // SAFETY: no other task has these channels of these rows.
+                unsafe { rows.begin(job, columns) };
+            }
+            let (sums, last, bias) = rows.last();
+            let target = ChannelTarget {
+                output: &sums,
+                at: last + stencil.base[3] * self.count,
+                step: stencil.step[3] * self.count,
+                bias,
+                write: Write::Overwrite,
+                stream: false,
+            };
+            // SAFETY: the sums are borrowed here.
+            unsafe { channel_row(level, row, weights, &target, &mut self.edges) };
+            return;
+        }
+        let target = ChannelTarget {
+            output,
+            at: at(j) + segment.first * step,
+            step,
+            bias: job.bias.map(|bias| &bias[self.first..]),
+            write: job.write,
+            stream: self.stream,
+        };
         // SAFETY: no other task has these channels of these rows.
-        unsafe { channel_row(self.plan.level, row, weights, &target, &mut self.edges) };
+        unsafe { channel_row(level, row, weights, &target, &mut self.edges) };
+    }
+
+    /// Stores what was not.
+    fn finish(&mut self) {
+        if let Some(rows) = &mut self.turned {
+            // SAFETY: no other task has these channels of these rows.
+            unsafe { rows.store(self.job) };
+        }
     }
 }

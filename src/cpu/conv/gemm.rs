@@ -62,6 +62,9 @@ impl<T: Element> Job<'_, T> {
         if let Some(plans) = spectral::plan(self)? {
             return spectral::run(self, &plans);
         }
+        if let Some(done) = channelwise::forward(self) {
+            return done;
+        }
         if let Some(done) = widened::forward(self) {
             return done;
         }
@@ -71,9 +74,6 @@ impl<T: Element> Job<'_, T> {
         let turns = turned::few_registers::<T>(self.level) && self.turns(self.level);
         if let Some((blocks, grids)) = direct::plan(self).filter(|_| !turns) {
             return direct::run(self, blocks, &grids);
-        }
-        if let Some(done) = channelwise::forward(self) {
-            return done;
         }
         match depthwise::windows(self) {
             Some(windows) => depthwise::run(self, &windows),

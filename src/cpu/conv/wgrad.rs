@@ -51,6 +51,9 @@ impl<T: Element> Job<'_, T> {
         if let Some(plan) = spectral::wgrad_plan(self)? {
             return spectral::run_wgrad(self, &plan, dw, write);
         }
+        if let Some(plan) = channelwise::wgrad_plan(self) {
+            return channelwise::run_wgrad(self, plan, dw, write);
+        }
         if let Some(done) = widened::backward(self, dw, write) {
             return done;
         }
@@ -59,9 +62,6 @@ impl<T: Element> Job<'_, T> {
         }
         if let Some(plan) = direct_wgrad::plan(self) {
             return direct_wgrad::run(self, plan, dw, write);
-        }
-        if let Some(plan) = channelwise::wgrad_plan(self) {
-            return channelwise::run_wgrad(self, plan, dw, write);
         }
         match depthwise::wgrad_window(self) {
             Some(window) => depthwise::run_wgrad(self, window, dw, write),

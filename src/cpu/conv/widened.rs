@@ -8,7 +8,7 @@ use super::gemm;
 use super::scratch::{product, take};
 use super::split::PIECES;
 use super::stencil::Roles;
-use super::{channelwise, depthwise, direct, direct_wgrad, planes, planes_wgrad, wgrad};
+use super::{depthwise, direct, direct_wgrad, planes, planes_wgrad, wgrad};
 use crate::cpu::crew::{PART, each};
 use crate::cpu::output::{Output, store};
 use crate::cpu::simd::{self, Level, MicroKernel};
@@ -73,7 +73,7 @@ pub(super) fn forward<T: Element>(job: &gemm::Job<T>) -> Option<Result<()>> {
         return Some(run_direct(job, lots));
     }
     let planned = of(job, job.roles, &[], &[], None, &mut []);
-    let suits = channelwise::plan(job).is_none() && depthwise::windows(&planned).is_some();
+    let suits = depthwise::windows(&planned).is_some();
     let lots = lots(batch, source.outer.max(target.outer)).filter(|_| suits)?;
     Some(run_forward(job, lots))
 }
@@ -191,8 +191,8 @@ pub(super) fn backward<T: Element>(
     if planes_wgrad::plan(job).is_some() {
         return None;
     }
-    let suits = direct_wgrad::plan(&planned).is_some()
-        || channelwise::wgrad_plan(job).is_none() && depthwise::wgrad_window(&planned).is_some();
+    let suits =
+        direct_wgrad::plan(&planned).is_some() || depthwise::wgrad_window(&planned).is_some();
     let image = job.roles.source.outer.max(job.roles.target.outer);
     let lots = lots(job.roles.batch, image).filter(|_| suits)?;
     Some(run_backward(job, lots, dw, write))

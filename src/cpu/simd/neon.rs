@@ -16,7 +16,8 @@ macro_rules! vector {
     (
         $name:ident($register:ident), $scalar:ident, lanes $lanes:literal,
         $splat:ident, $load:ident, $store:ident,
-        $add:ident, $subtract:ident, $multiply:ident, $fma:ident
+        $add:ident, $subtract:ident, $multiply:ident, $fma:ident,
+        transpose $transpose:ident
     ) => {
         #[derive(Clone, Copy)]
         pub struct $name($register);
@@ -89,15 +90,64 @@ macro_rules! vector {
                 // SAFETY: an array of the register's size.
                 $name(unsafe { $load(lanes.as_ptr()) })
             }
+
+            #[inline(always)]
+            unsafe fn transpose(
+                from: *const $scalar,
+                step: usize,
+                to: *mut $scalar,
+                pitch: usize,
+                size: (usize, usize),
+            ) {
+                // SAFETY: level and memory by the trait's contract.
+                unsafe {
+                    if size != ($lanes, $lanes) {
+                        return super::transpose_each(from, step, to, pitch, size);
+                    }
+                    let mut rows = [$splat(0.0); $lanes];
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        *row = $load(from.add(i * step));
+                    }
+                    $transpose(&mut rows);
+                    for (i, row) in rows.into_iter().enumerate() {
+                        $store(to.add(i * pitch), row);
+                    }
+                }
+            }
         }
     };
 }
 
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn transpose_f32(rows: &mut [float32x4_t; 4]) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let [a, b] = [vtrn1q_f32(rows[0], rows[1]), vtrn2q_f32(rows[0], rows[1])];
+        let [c, d] = [vtrn1q_f32(rows[2], rows[3]), vtrn2q_f32(rows[2], rows[3])];
+        rows[0] = vcombine_f32(vget_low_f32(a), vget_low_f32(c));
+        rows[1] = vcombine_f32(vget_low_f32(b), vget_low_f32(d));
+        rows[2] = vcombine_f32(vget_high_f32(a), vget_high_f32(c));
+        rows[3] = vcombine_f32(vget_high_f32(b), vget_high_f32(d));
+    }
+}
+
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn transpose_f64(rows: &mut [float64x2_t; 2]) {
+    // SAFETY: by this function's contract.
+    *rows = unsafe { [vtrn1q_f64(rows[0], rows[1]), vtrn2q_f64(rows[0], rows[1])] };
+}
+
 vector! {
     F32x4(float32x4_t), f32, lanes 4,
-    vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, vsubq_f32, vmulq_f32, vfmaq_f32
+    vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, vsubq_f32, vmulq_f32, vfmaq_f32,
+    transpose transpose_f32
 }
 vector! {
     F64x2(float64x2_t), f64, lanes 2,
-    vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, vsubq_f64, vmulq_f64, vfmaq_f64
+    vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, vsubq_f64, vmulq_f64, vfmaq_f64,
+    transpose transpose_f64
 }

@@ -446,13 +446,19 @@ macro_rules! vector {
                             }
                             return;
                         }
-                        let (wide, high) = (u32::MAX >> (32 - width), u32::MAX >> (32 - height));
+                        let wide = u32::MAX >> (32 - width);
                         for (i, row) in rows.iter_mut().enumerate().take(height) {
                             *row = $masked(*row, wide, from.add(i * step));
                         }
                         $transpose(&mut rows);
                         for (i, row) in rows.into_iter().enumerate().take(width) {
-                            $store_masked(to.add(i * pitch), high as _, row);
+                            let to = to.add(i * pitch);
+                            // storing with a mask takes much longer on some machines
+                            if height == $lanes {
+                                $store(to, row);
+                            } else {
+                                $store_masked(to, (u32::MAX >> (32 - height)) as _, row);
+                            }
                         }
                     }
                 }

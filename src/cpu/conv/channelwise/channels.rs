@@ -19,6 +19,12 @@ const WIDE: usize = 8;
 /// faster with more.
 const FEW: usize = 16;
 
+/// Elements of a row of the source, of the channels of a block, where channels come first: with the others
+/// that a row of the target reads, and that row, they should stay in the L1 cache.
+const TURNED: usize = if cfg!(test) { 1 << 8 } else { 1 << 11 };
+/// Vectors of a block of such channels at most.
+const FIRST: usize = 16;
+
 /// Target channels in vectors, and blocks of them.
 pub(super) struct Channels {
     pub total: usize,
@@ -29,6 +35,8 @@ pub(super) struct Channels {
     /// Channels of a group.
     pub sources: usize,
     pub targets: usize,
+    /// Vectors of a block at most.
+    most: usize,
     /// As [`Group`] has it.
     index: Vec<u32>,
 }
@@ -43,8 +51,9 @@ impl Channels {
         let permuted = lanes >= WIDE && lanes.is_multiple_of(targets) && sources <= targets;
         let spread = targets.is_multiple_of(lanes) && sources.max(targets) <= FEW;
         let grouped = roles.groups > 1 && (permuted || spread);
-        let suits = layout == Layout::ChannelsLast && total * 2 >= lanes;
-        (suits && (depthwise || grouped)).then(|| {
+        let turned = layout == Layout::ChannelsFirst;
+        let suits = total * 2 >= lanes && (depthwise || grouped && !turned);
+        suits.then(|| {
             let source = |nth, lane| (lane / targets * sources + nth) as u32;
             let index = (0..sources).flat_map(|nth| (0..lanes).map(move |lane| source(nth, lane)));
             Channels {
@@ -54,6 +63,10 @@ impl Channels {
                 blocks: 1,
                 sources,
                 targets,
+                most: match turned {
+                    true => (TURNED / (lanes * roles.source_size[3])).clamp(1, FIRST),
+                    false => usize::MAX,
+                },
                 index: match grouped && !spread {
                     true => index.collect(),
                     false => Vec::new(),
@@ -67,7 +80,8 @@ impl Channels {
         let vectors = self.vectors();
         let most = if self.sources > 1 { GROUPS } else { WEIGHTS };
         let most = most / product(&[weights, self.sources, self.lanes]).max(1);
-        let each = vectors.div_ceil(vectors.div_ceil(most.max(VECTORS)));
+        let most = most.max(VECTORS).min(self.most);
+        let each = vectors.div_ceil(vectors.div_ceil(most));
         // of whole groups
         let each = each.next_multiple_of(self.targets.div_ceil(self.lanes));
         self.block = each * self.lanes;

@@ -1,17 +1,24 @@
 //! wgrad: the tiles are blocks of channels, the chunks images and rows.
 
+use std::slice::from_ref;
+
+use super::super::pack::transpose;
 use super::super::pairs::paired;
 use super::super::scratch::Scratch;
 use super::super::split::{self, Sums, share};
 use super::super::wgrad;
 use super::rows::copy_rows;
-use super::{Channels, Reaches, Runs, Segments, SourceRows, ask_source, channel_row_of, far, rows};
+use super::{
+    Channels, Extent, Reaches, Reading, Runs, Segments, SourceRows, ahead_of, ask_source,
+    channel_row_of, far, rows, turns,
+};
 use crate::cpu::output::{Output, store_strided};
-use crate::cpu::simd::{Ahead, Level, channel_gradient};
+use crate::cpu::simd::{Level, channel_gradient};
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
+use crate::shape::Layout;
 
 /// How wgrad is cut up.
 pub(in super::super) struct GradientPlan {
@@ -29,6 +36,8 @@ const CHUNK: usize = 1 << 9;
 
 /// Whether this is the way to compute a wgrad.
 pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
+    let turned = job.layouts.activation == Layout::ChannelsFirst;
+    (!turned || turns(from_ref(&job.stencil))).then_some(())?;
     let channels = Channels::new::<T>(job.level, &job.roles, job.layouts.activation)?;
     // several vectors of a group share what they read, which outer products make use of
     (channels.targets <= channels.lanes).then_some(())?;
@@ -36,9 +45,15 @@ pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<Gr
     let rows = rows(&job.stencil);
     let reaches = Reaches::new(&job.stencil);
     let sources = channels.source(channels.block);
-    let segments = Segments::new::<T>(&job.roles, &job.stencil, &reaches, sources, false)?;
+    let reading = match turned {
+        // a NaN of dy must not reach products with zeros
+        true => Reading::Turned,
+        false => Reading::InPlace,
+    };
+    let all = Extent::new(from_ref(&job.stencil), from_ref(&reaches));
+    let segments = Segments::new::<T>(&job.roles, &job.stencil, &all, sources, reading)?;
     let least = CHUNK.div_ceil(job.stencil.count[3].max(1));
-    let pairs = paired::<T>(job.level).filter(|level| !level.tiles());
+    let pairs = paired::<T>(job.level).filter(|level| !level.tiles() && !turned);
     Some(GradientPlan {
         pairs: pairs.filter(|_| job.stencil.count[2] > 1),
         chunks: rows.div_ceil(least.max(segments.least_rows())),
@@ -98,17 +113,19 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
             let (r0, r1) = (row(first_chunk).0, row(first_chunk + end - begin - 1).1);
             begin = end;
             let x = &job.x[image * roles.source.outer..][..roles.source.outer];
-            let x = &x[plan.channels.source(first)..];
-            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer][first..];
-            let pixel = roles.target.spatial[3];
+            let x = &x[plan.channels.source(first) * roles.source.channel..];
+            let dy = &job.dy[image * roles.target.outer..][..roles.target.outer];
+            let dy = &dy[first * roles.target.channel..];
+            let (pixel, plane) = (roles.target.spatial[3], roles.target.channel);
+            let turned = job.layouts.activation == Layout::ChannelsFirst;
             let segments = &plan.segments;
             let reading = (job.level, plan.pairs.is_some());
             let reading = SourceRows::new(reading, x, (roles, segments), sources, &mut scratch.a);
             let mut reading = reading?;
-            let both = scratch.b.take(match plan.pairs {
-                Some(_) => segments.width * count,
-                None => 0,
-            })?;
+            let copied = plan.pairs.is_some() || turned;
+            let both = scratch
+                .b
+                .take(if copied { segments.width * count } else { 0 })?;
             let (pace, places) = (stencil.pace[3], stencil.taps.len());
             for segment in segments.iter() {
                 reading.begin(&segment);
@@ -126,22 +143,27 @@ impl<T: Element> Sums<T> for Gradient<'_, '_, T> {
                         plan.reaches.choose((roles, stencil), j, None, &mut chosen);
                         ask_source(roles, (x, sources), &chosen, &mut asked, &mut ahead);
                         let dy = &dy[roles.target.at(j)..];
-                        ahead.push(Ahead::new(dy.as_ptr(), pixel, stencil.count[3], count));
+                        let columns = (stencil.count[3], pixel);
+                        ahead.push(ahead_of(dy.as_ptr(), columns, (count, plane)));
                     }
                     plan.reaches.choose((roles, stencil), j, next, &mut chosen);
                     let read = (&segment, reading.read(&segment, pace, &mut chosen));
                     let of = (&plan.channels, count);
                     let row =
                         channel_row_of((pace, places), of, read, &mut chosen.runs, &mut ahead);
-                    let Some(level) = plan.pairs else {
-                        let dy = &dy[roles.target.at(j) + segment.first * pixel..];
-                        channel_gradient(job.level, row, (dy, pixel), sums);
+                    let at = |j| roles.target.at(j) + segment.first * pixel;
+                    let both = &mut both[..if copied { segment.width * count } else { 0 }];
+                    let level = plan.pairs.unwrap_or(job.level);
+                    if turned {
+                        let size = (count, segment.width);
+                        transpose(level, &dy[at(j)..], plane, size, both, count);
+                    } else if plan.pairs.is_some() {
+                        let rows = [Some(at(j)), next.map(at)];
+                        copy_rows((level, true), (dy, pixel), rows, count, both);
+                    } else {
+                        channel_gradient(level, row, (&dy[at(j)..], pixel), sums);
                         continue;
-                    };
-                    let at = |j| Some(roles.target.at(j) + segment.first * pixel);
-                    let rows = [at(j), next.and_then(at)];
-                    let both = &mut both[..segment.width * count];
-                    copy_rows((level, true), (dy, pixel), rows, count, both);
+                    }
                     channel_gradient(level, row, (&*both, count), sums);
                 }
             }

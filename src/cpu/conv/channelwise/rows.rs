@@ -2,13 +2,14 @@
 //!
 //! Several rows of the target read a row of the source, so elements of 16 bits are widened once into
 //! memory that stays in the L2 cache, and what reads them there is the same code that reads `f32`. Pairs
-//! of two rows are made there in the same way. Rows that many products read are copied with zeros past
-//! either end, so that no position is at an edge.
+//! of two rows are made there in the same way, and rows of a source whose channels come first transposed.
 
+use super::super::pack::transpose;
 use super::super::scratch::{Buffer, product};
 use super::super::stencil::{Roles, Stencil};
 use super::reach::{Reaches, Rows, Runs};
 use crate::cpu::simd::{Level, POSITIONS, as_acc, interleave, prefetch, widen};
+use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::error::Result;
 
@@ -32,6 +33,43 @@ pub(super) struct Segment {
     end: isize,
 }
 
+/// How rows of the source are read: where they lie unless they have to be widened, transposed as their
+/// channels come first, and that with zeros past their ends, so that no position is at an edge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    InPlace,
+    Turned,
+    Padded,
+}
+
+/// What stencils that are computed in turn read and write, which have the same pace.
+pub(super) struct Extent {
+    stencils: usize,
+    /// Columns of the longest row.
+    width: usize,
+    /// What a first column reads first, and last.
+    columns: (isize, isize),
+    /// Rows of the source that a row reads, at most.
+    depth: usize,
+}
+
+impl Extent {
+    pub fn new(stencils: &[Stencil], reaches: &[Reaches]) -> Self {
+        let columns = || reaches.iter().map(|reaches| reaches.columns);
+        let widths = stencils.iter().map(|stencil| stencil.count[3]);
+        let depths = reaches.iter().map(|reaches| reaches.depth);
+        Extent {
+            stencils: stencils.len(),
+            width: widths.max().unwrap_or(0),
+            columns: (
+                columns().map(|columns| columns.0).min().unwrap_or(0),
+                columns().map(|columns| columns.1).max().unwrap_or(0),
+            ),
+            depth: depths.max().unwrap_or(0),
+        }
+    }
+}
+
 /// How the rows of a stencil are cut into segments.
 pub(super) struct Segments {
     count: usize,
@@ -49,43 +87,47 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// For `channels` of the source at a time, with zeros past the ends of rows if `padded`.
+    /// For so many channels of the source at a time.
     ///
-    /// `None` where rows have to be widened and would take too much memory.
+    /// `None` where rows have to be copied and would take too much memory.
     pub fn new<T: Element>(
         roles: &Roles,
         stencil: &Stencil,
-        reaches: &Reaches,
+        all: &Extent,
         channels: usize,
-        padded: bool,
+        reading: Reading,
     ) -> Option<Self> {
         let widened = as_acc::<T>(&[]).is_none();
+        let padded = reading == Reading::Padded;
         let (count, pace) = (stencil.count[3], stencil.pace[3]);
+        // up to where the longest row ends
+        let computed = |count: usize| count.next_multiple_of(POSITIONS) * pace;
+        let behind = match padded {
+            true => computed(all.width) - computed(count),
+            false => 0,
+        };
         let mut segments = Segments {
             count,
             width: count,
             pace,
-            reach: reaches.columns,
+            reach: (all.columns.0, all.columns.1 + behind as isize),
             size: roles.source_size[3],
-            depth: reaches.depth,
-            copies: padded || widened,
+            depth: all.depth,
+            copies: widened || reading != Reading::InPlace,
             padded,
         };
         if !segments.copies {
             return Some(segments);
         }
         let (depth, span) = (segments.depth, segments.span());
-        let columns = COPIED / product(&[depth, channels]).max(1);
-        // what neighbouring segments both read should not be most of what they read
-        let width = (columns.saturating_sub(span)).max(span) / pace;
-        segments.width = width.clamp(1, count);
-        let fits = product(&[depth, channels, segments.columns()]) <= LARGEST;
-        match (fits, widened) {
-            (true, _) => Some(segments),
-            (false, true) => None,
-            // read where they lie
-            (false, false) => Segments::new::<T>(roles, stencil, reaches, channels, false),
+        if all.stencils == 1 {
+            let columns = COPIED / product(&[depth, channels]).max(1);
+            // what neighbouring segments both read should not be most of what they read
+            let width = (columns.saturating_sub(span)).max(span) / pace;
+            segments.width = width.clamp(1, count);
         }
+        let fits = product(&[depth, channels, segments.columns()]) <= LARGEST;
+        fits.then_some(segments)
     }
 
     /// Rows of the target that a task should have, so that most of what it copies is read often.
@@ -94,11 +136,6 @@ impl Segments {
             true => 2 * self.depth.max(1),
             false => 1,
         }
-    }
-
-    /// Whether rows of the source are copied, for so many rows of the target only.
-    pub fn copies(&self) -> bool {
-        self.copies
     }
 
     /// Columns of the source that a column of the target reads.
@@ -155,8 +192,8 @@ pub(super) struct SourceRows<'a, T: Element> {
     /// Whether rows are joined to pairs.
     pairs: bool,
     source: &'a [T],
-    /// Elements from one pixel to the next, and those of them that are wanted.
-    pixel: usize,
+    strides: Strides,
+    /// Those that are wanted.
     channels: usize,
     copies: &'a mut [T::Acc],
     slots: Vec<Slot>,
@@ -191,7 +228,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
             level,
             pairs,
             source,
-            pixel: roles.source.spatial[3],
+            strides: roles.source,
             channels,
             copies: memory.take(most * row)?,
             slots: Vec::with_capacity(most),
@@ -225,7 +262,7 @@ impl<'a, T: Element> SourceRows<'a, T> {
             }
             return Read {
                 source,
-                pixel: self.pixel,
+                pixel: self.strides.spatial[3],
                 size,
             };
         }
@@ -275,13 +312,19 @@ impl<'a, T: Element> SourceRows<'a, T> {
         let (before, to) = to.split_at_mut(first as usize * self.channels);
         before.fill(T::Acc::default());
         after.fill(T::Acc::default());
-        copy_rows(
-            (self.level, self.pairs),
-            (self.source, self.pixel),
-            rows.map(|row| Some(row? + (begin + first).max(0) as usize * self.pixel)),
-            self.channels,
-            to,
-        );
+        let pixel = self.strides.spatial[3];
+        let starts = rows.map(|row| Some(row? + (begin + first).max(0) as usize * pixel));
+        match (starts, self.strides.channel) {
+            ([Some(start), None], step) if step > 1 => {
+                let size = (self.channels, to.len() / self.channels);
+                let from = &self.source[start..];
+                transpose(self.level, from, step, size, to, self.channels);
+            }
+            _ => {
+                let how = (self.level, self.pairs);
+                copy_rows(how, (self.source, pixel), starts, self.channels, to);
+            }
+        }
         at
     }
 }

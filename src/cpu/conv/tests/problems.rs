@@ -68,6 +68,9 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         conv([1, 40, 21, 19], [40, 1, 7, 3], 1, 40),
         conv([2, 35, 9, 38], [35, 1, 3, 5], 2, 35),
         conv([2, 28, 5, 14], [28, 1, 3, 3], 1, 28),
+        // phases of a strided dgrad, several blocks of channels that come first
+        conv([2, 37, 13, 22], [37, 1, 5, 5], 2, 37),
+        conv([1, 20, 6, 9], [20, 1, 2, 3], 3, 20),
         // few channels a group, rows of several vectors
         conv([2, 32, 12, 67], [24, 8, 3, 3], 1, 4),
         conv([1, 12, 20, 37], [5, 12, 4, 4], 2, 1),
