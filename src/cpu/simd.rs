@@ -241,6 +241,57 @@ pub trait Op<A, E = A> {
     unsafe fn run<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output;
 }
 
+/// An [`Op`] compiled for an instruction set. These are methods of the body because the compiler deals functions
+/// out to its threads by the module of what they are methods of: as functions by themselves, all kernels would
+/// be compiled by one thread.
+trait Compiled<A, E>: Op<A, E> + Sized {
+    /// # Safety
+    /// `V` must be of no more than every machine has.
+    #[inline(never)]
+    unsafe fn portable<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
+        // SAFETY: the instructions are there by this method's own contract.
+        unsafe { self.run::<V>() }
+    }
+
+    /// # Safety
+    /// The machine must have NEON.
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    unsafe fn neon<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
+        // SAFETY: the instructions are there by this method's own contract.
+        unsafe { self.run::<V>() }
+    }
+
+    /// # Safety
+    /// The machine must have AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn avx2<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
+        // SAFETY: the instructions are there by this method's own contract.
+        unsafe { self.run::<V>() }
+    }
+
+    /// # Safety
+    /// The machine must have AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn avx512<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
+        // SAFETY: the instructions are there by this method's own contract.
+        unsafe { self.run::<V>() }
+    }
+
+    /// # Safety
+    /// The machine must have AVX-512F and AVX512_BF16.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    unsafe fn avx512_bf16<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
+        // SAFETY: the instructions are there by this method's own contract.
+        unsafe { self.run::<V>() }
+    }
+}
+
+impl<A, E, O: Op<A, E>> Compiled<A, E> for O {}
+
 /// Runs kernel bodies that read and write elements `E`.
 #[doc(hidden)]
 pub trait Dispatch<E>: Sized {
@@ -338,18 +389,16 @@ macro_rules! dispatch {
             fn dispatch<O: Op<$scalar, $element>>(level: Level, op: O) -> O::Output {
                 match level.set {
                     // SAFETY: every machine can run it.
-                    Set::Portable => unsafe { op.run::<portable::$portable>() },
+                    Set::Portable => unsafe { op.portable::<portable::$portable>() },
                     #[cfg(target_arch = "aarch64")]
                     // SAFETY: a `Level` exists only where its instructions were detected.
-                    Set::Neon => unsafe { neon::run::<neon::$neon, _, O>(op) },
+                    Set::Neon => unsafe { op.neon::<neon::$neon>() },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
-                    Set::Avx2 => unsafe { x86::run_avx2::<x86::$avx2, _, O>(op) },
+                    Set::Avx2 => unsafe { op.avx2::<x86::$avx2>() },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
-                    Set::Avx512 | Set::Avx512Bf16 | Set::Amx => unsafe {
-                        x86::run_avx512::<x86::$avx512, _, O>(op)
-                    },
+                    Set::Avx512 | Set::Avx512Bf16 | Set::Amx => unsafe { op.avx512::<x86::$avx512>() },
                 }
             }
 
@@ -360,7 +409,7 @@ macro_rules! dispatch {
                         // SAFETY: only a level that has the instructions is of pairs, and with AMX
                         // these are no register tiles.
                         true if !level.tiles() => unsafe {
-                            x86::run_avx512_bf16::<x86::$pairs, _, O>(op)
+                            op.avx512_bf16::<x86::$pairs>()
                         },
                         _ => Self::dispatch(level, op),
                     }

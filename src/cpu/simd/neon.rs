@@ -2,15 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Op, Stored, Vector};
-
-/// # Safety
-/// The machine must have NEON.
-#[target_feature(enable = "neon")]
-pub unsafe fn run<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
-    // SAFETY: the instructions are there by this function's own contract.
-    unsafe { op.run::<V>() }
-}
+use super::Vector;
 
 macro_rules! vector {
     (

@@ -2,31 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Op, Stored, Vector};
-
-/// # Safety
-/// The machine must have AVX2, FMA and F16C.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn run_avx2<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
-    // SAFETY: the instructions are there by this function's own contract.
-    unsafe { op.run::<V>() }
-}
-
-/// # Safety
-/// The machine must have AVX-512F.
-#[target_feature(enable = "avx512f,avx2,fma")]
-pub unsafe fn run_avx512<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
-    // SAFETY: the instructions are there by this function's own contract.
-    unsafe { op.run::<V>() }
-}
-
-/// # Safety
-/// The machine must have AVX-512F and AVX512_BF16.
-#[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-pub unsafe fn run_avx512_bf16<V: Vector + Stored<E>, E, O: Op<V::Scalar, E>>(op: O) -> O::Output {
-    // SAFETY: the instructions are there by this function's own contract.
-    unsafe { op.run::<V>() }
-}
+use super::Vector;
 
 /// The sum of the products of two pairs of bf16, in every lane, and of `sum`.
 ///
