@@ -108,12 +108,12 @@ fn ask_source<A>(
 /// of positions. The same where no two taps are neighbours, so that every one reads by itself.
 const NARROW: usize = 28;
 const NARROW_APART: usize = 14;
-/// Taps from which on rows of any width are transposed.
+/// Taps from which on rows of any width are transposed, if channels fill up vectors nearly.
 const MANY: usize = 17;
 
 /// Whether to compute one channel a group as if channels came last where they come first. What it takes to
 /// transpose rows was measured with AVX2, beside filters over positions.
-fn turns(stencils: &[Stencil]) -> bool {
+fn turns(channels: &Channels, stencils: &[Stencil]) -> bool {
     let [stencil] = stencils else {
         return true;
     };
@@ -122,7 +122,7 @@ fn turns(stencils: &[Stencil]) -> bool {
     match (stencil.pace[2..] == [1, 1], apart) {
         (false, _) => true,
         (true, true) => width <= NARROW_APART,
-        (true, false) => width <= NARROW || taps >= MANY,
+        (true, false) => width <= NARROW || taps >= MANY && channels.full(),
     }
 }
 
@@ -172,8 +172,8 @@ pub(super) fn forward<T: Element>(job: &Job<T>) -> Option<Result<()>> {
 pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Option<Plan> {
     let roles = &job.roles;
     let turned = job.layout == Layout::ChannelsFirst;
-    (!turned || turns(&job.stencils)).then_some(())?;
     let channels = Channels::new::<T>(job.level, roles, job.layout)?;
+    (!turned || turns(&channels, &job.stencils)).then_some(())?;
     let mut level = job.level;
     let mut reaches: Vec<_> = job.stencils.iter().map(Reaches::new).collect();
     let pairs = paired::<S>(job.level).filter(|level| !level.tiles() && !turned);
@@ -184,6 +184,8 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let places = reaches.iter().map(|reaches| reaches.places.len()).max()?;
     let channels = channels.in_blocks(places);
     let sources = channels.source(channels.block);
+    let whole = product(&[roles.target_size[3], channels.block]);
+    (!turned || job.stencils.len() == 1 || whole <= turned::LARGEST).then_some(())?;
     let mut grids = Vec::with_capacity(job.stencils.len());
     let (mut weights, mut most, mut least, mut work) = (0usize, 0, 1, 0);
     // those that copy rows of their own do so one after the other

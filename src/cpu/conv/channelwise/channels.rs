@@ -108,6 +108,11 @@ impl Channels {
         (first, self.block.min(self.total - first))
     }
 
+    /// Whether channels are three quarters of the lanes of their vectors.
+    pub fn full(&self) -> bool {
+        4 * self.total >= 3 * self.vectors() * self.lanes
+    }
+
     pub fn vectors(&self) -> usize {
         self.total.div_ceil(self.lanes)
     }

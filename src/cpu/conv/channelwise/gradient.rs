@@ -37,8 +37,8 @@ const CHUNK: usize = 1 << 9;
 /// Whether this is the way to compute a wgrad.
 pub(in super::super) fn wgrad_plan<T: Element>(job: &wgrad::Job<T>) -> Option<GradientPlan> {
     let turned = job.layouts.activation == Layout::ChannelsFirst;
-    (!turned || turns(from_ref(&job.stencil))).then_some(())?;
     let channels = Channels::new::<T>(job.level, &job.roles, job.layouts.activation)?;
+    (!turned || turns(&channels, from_ref(&job.stencil))).then_some(())?;
     // several vectors of a group share what they read, which outer products make use of
     (channels.targets <= channels.lanes).then_some(())?;
     let channels = channels.in_blocks(job.stencil.taps.len());

@@ -11,6 +11,9 @@ use crate::ops::Write;
 /// Positions that are transposed at once, unless a row has more.
 const ROOM: usize = if cfg!(test) { 16 } else { 128 };
 
+/// Elements of a row of the target at most, where it is computed whole.
+pub(super) const LARGEST: usize = 1 << 19;
+
 /// Some channels of positions of the target that follow one another.
 pub(super) struct TargetRows<'a, A> {
     /// `(positions, channels)`, and the same transposed.
