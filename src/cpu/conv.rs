@@ -149,6 +149,7 @@ fn fprop_at<T: Element>(
         target: Output::new(y),
         write,
         layout: layouts.activation,
+        apart: None,
     };
     job.run()
 }
@@ -177,6 +178,7 @@ fn dgrad_at<T: Element>(
         target: Output::new(dx),
         write,
         layout: layouts.activation,
+        apart: None,
     };
     job.run()
 }

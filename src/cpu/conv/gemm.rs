@@ -14,10 +14,12 @@
 //!
 //! Pixels need no copies, and channels fill vectors better than the positions of a small image.
 //! Where the product is much work for every element that it reads and writes, channels-first
-//! operands are therefore computed the other way ([`turned`]).
+//! operands are therefore computed the other way ([`turned`]). Of small images padding is a good part, which
+//! [`images`] leaves out.
 //!
 //! Where the machine multiplies pairs of bf16, `k` counts pairs of channels.
 
+mod images;
 mod tile;
 mod turned;
 
@@ -55,6 +57,8 @@ pub(super) struct Job<'a, T, S = T> {
     pub write: Write,
     /// Of the source, and of the product.
     pub layout: Layout,
+    /// If images are the last axis of positions, the job in which they are not.
+    pub apart: Option<&'a Job<'a, T, S>>,
 }
 
 impl<T: Element> Job<'_, T> {
@@ -154,6 +158,13 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     }
 
     pub fn multiply(&self) -> Result<()> {
+        match self.images_last() {
+            Some(job) => job.multiply_tiles(),
+            None => self.multiply_tiles(),
+        }
+    }
+
+    fn multiply_tiles(&self) -> Result<()> {
         let geometry = T::Acc::geometry(self.level);
         let roles = &self.roles;
         let key = self.kept.map(|kept| (kept, self.packing()));
@@ -194,13 +205,13 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         };
         let done = try_each(0..tasks, |task| {
             let s = grids.partition_point(|grid| grid.first <= task) - 1;
-            let (stencil, grid) = (&self.stencils[s], &grids[s]);
-            let tile = self.tile(stencil, grid, task - grid.first);
+            let grid = &grids[s];
+            let tile = self.tile(s, grid, task - grid.first);
             let each = grid.packed_len / roles.groups;
             let packed = &packed[grid.packed + tile.group * each..][..each];
             T::Acc::scratch().with_borrow_mut(|scratch| match self.layout {
-                Layout::ChannelsFirst => self.tile_first(stencil, packed, &tile, scratch),
-                Layout::ChannelsLast => self.tile_last(stencil, packed, &tile, scratch),
+                Layout::ChannelsFirst => self.tile_first(grid, packed, &tile, scratch),
+                Layout::ChannelsLast => self.tile_last(grid, packed, &tile, scratch),
             })
         });
         T::Acc::packed().replace(lent);

@@ -6,7 +6,7 @@ use num_traits::Zero;
 
 use super::gemm::Job;
 use super::scratch::product;
-use super::stencil::{Roles, Stencil};
+use super::stencil::{Roles, Stencil, Tap};
 use super::tiling::Reduction;
 use crate::cpu::crew::each_chunk;
 use crate::cpu::simd::{self, Geometry, Level, ROW, Rows, as_acc};
@@ -50,10 +50,16 @@ pub(super) fn pack_weight<T: Element, S: Element<Acc = T::Acc>>(
     let channels = job.roles.target_channels;
     match job.layout {
         Layout::ChannelsFirst => {
-            each_chunk(packed, ROW, |row, to| {
-                let (rest, m) = (row / channels, row % channels);
-                let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
-                row_block(job, stencil, reduction, (group, block), m, to);
+            each_chunk(packed, STRIP * ROW, |strip, mut to| {
+                let mut row = strip * STRIP;
+                while !to.is_empty() {
+                    let (rest, m) = (row / channels, row % channels);
+                    let (group, block) = (rest / reduction.blocks, rest % reduction.blocks);
+                    let count = (channels - m).min(to.len() / ROW);
+                    let (rows, after) = to.split_at_mut(count * ROW);
+                    row_blocks(job, stencil, reduction, (group, block), m, rows);
+                    (row, to) = (row + count, after);
+                }
             });
         }
         Layout::ChannelsLast => Panels::new(job, stencil, reduction).pack(packed),
@@ -76,8 +82,11 @@ fn order<T: Element, S: Element<Acc = T::Acc>>(
     }
 }
 
-/// One block of the weights of target channel `m`: a row of `a`.
-pub(super) fn row_block<T: Element, S: Element<Acc = T::Acc>>(
+/// Target channels that are packed at once.
+const STRIP: usize = 16;
+
+/// One block of the weights of target channels from `m` on, which are rows of `a`, [`ROW`] apart.
+pub(super) fn row_blocks<T: Element, S: Element<Acc = T::Acc>>(
     job: &Job<T, S>,
     stencil: &Stencil,
     reduction: Reduction,
@@ -88,7 +97,48 @@ pub(super) fn row_block<T: Element, S: Element<Acc = T::Acc>>(
     let roles = &job.roles;
     let k = order(job, stencil, reduction, block);
     let from = &job.weight[group * roles.weight_group + m * roles.weight_target..];
-    pack_row(roles, stencil, k, from, &mut to[..k.count]);
+    if roles.weight_target == 1 && stencil.taps.len() == 1 {
+        let from = &from[k.first * roles.weight_source + stencil.taps[0].weight..];
+        let size = (k.count, to.len() / ROW);
+        transpose(job.level, from, roles.weight_source, size, to, ROW);
+    } else if k.channel_major && roles.weight_target < roles.weight_source {
+        // neighbours are read one after the other: they share lines of memory
+        for strip in (0..to.len()).step_by(STRIP * ROW) {
+            let mut row = 0;
+            while row < k.count {
+                let (channel, tap) = k.channel_and_tap(k.first + row);
+                let run = &stencil.taps[tap..(tap + k.count - row).min(k.taps)];
+                let from = &from[channel * roles.weight_source..];
+                for (m, to) in to[strip..].chunks_exact_mut(ROW).enumerate().take(STRIP) {
+                    let from = &from[(strip / ROW + m) * roles.weight_target..];
+                    pack_run(from, run, &mut to[row..row + run.len()]);
+                }
+                row += run.len();
+            }
+        }
+    } else {
+        for (m, to) in to.chunks_exact_mut(ROW).enumerate() {
+            pack_row(
+                roles,
+                stencil,
+                k,
+                &from[m * roles.weight_target..],
+                &mut to[..k.count],
+            );
+        }
+    }
+}
+
+/// The weights of some taps of a channel.
+fn pack_run<T: Element>(from: &[T], run: &[Tap], to: &mut [T::Acc]) {
+    let first = run[0].weight;
+    if run[run.len() - 1].weight == first + run.len() - 1 {
+        T::widen(&from[first..first + run.len()], to);
+    } else {
+        for (to, tap) in to.iter_mut().zip(run) {
+            *to = from[tap.weight].to_acc();
+        }
+    }
 }
 
 /// One target channel: `to[k]`.
@@ -112,15 +162,8 @@ fn pack_row<T: Element>(roles: &Roles, stencil: &Stencil, k: Rows, from: &[T], t
         };
         let to = &mut to[row..row + len];
         if k.channel_major {
-            let run = &taps[tap..tap + len];
-            if run[len - 1].weight == run[0].weight + len - 1 {
-                T::widen(&from[start..start + len], to);
-            } else {
-                let from = &from[channel * roles.weight_source..];
-                for (to, tap) in to.iter_mut().zip(run) {
-                    *to = from[tap.weight].to_acc();
-                }
-            }
+            let from = &from[channel * roles.weight_source..];
+            pack_run(from, &taps[tap..tap + len], to);
         } else if roles.weight_source == 1 {
             T::widen(&from[start..start + len], to);
         } else {

@@ -120,8 +120,8 @@ pub(super) fn places<'a, A: Accumulator>(
     Ok(beside)
 }
 
-/// As [`places`], in a copy of the pixels with zeros around them. Neighbouring taps share a copy if
-/// `joined`, for which pixels must be next to each other.
+/// As [`places`], in a copy of the pixels with zeros before and after those of a row, beside which are zeros.
+/// Neighbouring taps share a copy if `joined`, for which pixels must be next to each other.
 pub(super) fn pixels<'a, T: Element>(
     roles: &Roles,
     stencil: &Stencil,
@@ -165,19 +165,20 @@ pub(super) fn pixels<'a, T: Element>(
             false => (0, part.elements.start),
         };
         for (image, read) in reads(roles, stencil, part.tap, (images, positions)) {
+            let Some(row) = read.row else {
+                rows.outside(read.len);
+                continue;
+            };
             let count = columns(&part, read.len);
             rows.inside(at + skip, stencil.pace[3] / step * width, read.len);
             let to = &mut copy[at..at + count * width];
             at += to.len();
-            let (lo, hi) = match read.row {
-                Some(_) => inside_range(read.column, step, count, size[3]),
-                None => (0, 0),
-            };
+            let (lo, hi) = inside_range(read.column, step, count, size[3]);
             to[..lo * width].fill(T::Acc::default());
             to[hi * width..].fill(T::Acc::default());
-            let Some(row) = read.row.filter(|_| lo < hi) else {
+            if lo >= hi {
                 continue;
-            };
+            }
             let to = &mut to[lo * width..hi * width];
             let column = (read.column + (lo * step) as isize) as usize;
             let source = &source[image + row + column * strides[3] + from..];

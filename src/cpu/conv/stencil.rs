@@ -9,6 +9,7 @@
 //! its own taps, and no tap is visited in vain.
 
 use crate::axis::Axis;
+use crate::cpu::simd::inside_range;
 use crate::cpu::strides::{Strides, unravel};
 use crate::problem::ConvProblem;
 
@@ -51,6 +52,11 @@ impl Roles {
             ..self
         }
     }
+}
+
+/// One axis more that comes last, in the place of the first one.
+pub(super) fn append<T: Copy>([_, a, b, c]: [T; 4], last: T) -> [T; 4] {
+    [a, b, c, last]
 }
 
 /// One axis of a [`Stencil`].
@@ -166,6 +172,36 @@ impl Stencil {
     /// The source coordinate that a tap reads at a position of the stencil along one axis.
     pub fn source(&self, axis: usize, j: usize, tap: &Tap) -> isize {
         (j * self.pace[axis]) as isize + tap.offset[axis]
+    }
+
+    /// What part of the taps of all positions lies outside of a source of this size along its first axes.
+    pub fn outside(&self, size: &[usize; 4], axes: usize) -> f64 {
+        let along = |axis: usize, tap: &Tap| {
+            let (count, pace) = (self.count[axis], self.pace[axis]);
+            let (lo, hi) = inside_range(tap.offset[axis], pace, count, size[axis]);
+            hi.saturating_sub(lo) as f64 / count as f64
+        };
+        let inside = |tap: &Tap| (0..axes).map(|axis| along(axis, tap)).product::<f64>();
+        let all = self.taps.len().max(1) as f64;
+        1.0 - self.taps.iter().map(inside).sum::<f64>() / all
+    }
+
+    /// The same stencil with an axis more that comes last, along which it reads what it computes.
+    pub fn beside(&self, count: usize) -> Self {
+        Stencil {
+            count: append(self.count, count),
+            base: append(self.base, 0),
+            step: append(self.step, 1),
+            pace: append(self.pace, 1),
+            taps: self
+                .taps
+                .iter()
+                .map(|tap| Tap {
+                    offset: append(tap.offset, 0),
+                    ..*tap
+                })
+                .collect(),
+        }
     }
 
     /// How many taps from `tap` on read one position after the other along the last axis.

@@ -57,9 +57,35 @@ fn together(roles: &Roles, stencil: &Stencil, wide: usize) -> bool {
     let most = TOGETHER * roles.source_channels / roles.weight_channels.max(1);
     let panels = roles.groups * roles.target_channels.div_ceil(wide);
     roles.target.channel == 1
-        && roles.batch > 1
         && roles.batch.saturating_mul(stencil.positions()) <= most
         && 2 * panels >= TASKS
+}
+
+/// What part of all products must be with zeros for register tiles of some rows to be smaller than they may be, and
+/// leave out more of them.
+const OUTSIDE: f64 = 0.05;
+
+/// Equal parts of a line of so many positions that are at least half as many rows as a register tile may have.
+pub(super) fn parts_of_line(line: usize, most: usize) -> Option<usize> {
+    let mut parts = line.div_ceil(most).max(1)..=2 * line / most;
+    let parts = parts.find(|&parts| line.is_multiple_of(parts))?;
+    Some(line / parts)
+}
+
+/// Rows of register tiles if they are to be parts of lines and not as many as there may be, and what part of all
+/// products they leave out.
+pub(super) fn left_out(
+    stencil: &Stencil,
+    source: &[usize; 4],
+    most: usize,
+) -> (Option<usize>, f64) {
+    let outside = stencil.outside(source, 3);
+    let line = stencil.count[3];
+    match parts_of_line(line, most).filter(|_| outside >= OUTSIDE) {
+        Some(rows) => (Some(rows), outside),
+        None if line.is_multiple_of(most) => (None, outside),
+        None => (None, 0.0),
+    }
 }
 
 /// How the target of one stencil is cut into tiles; depends on the problem alone.
@@ -70,6 +96,9 @@ pub(super) struct Grid {
     pub channels: usize,
     pub position_tiles: usize,
     pub channel_tiles: usize,
+    /// Rows of register tiles, if they are to be lines or parts of one, none of which shares a register tile with
+    /// another: of a tap that reads zeros only, there are no products.
+    pub rows: Option<usize>,
     /// Where the stencil's packed weights begin, and how many they are: none if so few tiles use
     /// them that each had better pack its own, in cache.
     pub packed: usize,
@@ -96,6 +125,10 @@ impl Grid {
         let wide = 2 * geometry.lanes;
         // the unit, the largest and the smallest tile along positions and channels
         let reduction = Reduction::new(roles.source_channels * stencil.taps.len());
+        let rows = match layout {
+            Layout::ChannelsFirst => None,
+            Layout::ChannelsLast => left_out(stencil, &roles.source_size, geometry.rows).0,
+        };
         let depth = reduction.block;
         let height = roles.target_channels.min(512);
         // as many positions as the packed block and the sums have room for in the L2 cache
@@ -106,7 +139,10 @@ impl Grid {
                 // more positions if those are soon done: every tile has to be begun
                 let least = 8 * geometry.rows;
                 let more = (DEPTH / depth.max(1)).min(SUMS / (least * height).max(1));
-                ((1, least * more.clamp(1, 4), 24), (wide, 512, 2 * wide))
+                let line = stencil.count[3];
+                let unit = rows.map_or(1, |rows| if line > least { rows } else { line });
+                let least = least / unit * unit;
+                ((unit, least * more.clamp(1, 4), 24), (wide, 512, 2 * wide))
             }
         };
         let together = layout == Layout::ChannelsLast && together(roles, stencil, wide);
@@ -155,6 +191,7 @@ impl Grid {
             channels,
             position_tiles: stencil.positions().div_ceil(positions),
             channel_tiles: roles.target_channels.div_ceil(channels),
+            rows,
             packed: 0,
             packed_len,
             first: 0,
@@ -170,6 +207,8 @@ pub(super) struct Product<'a, A> {
     pub a: &'a [A],
     /// As in [`Factors`].
     pub beside: &'a [A],
+    /// Rows of register tiles, if they are not to be as many as there are registers for.
+    pub rows: Option<usize>,
     /// Whether rows are asked for before they are used, as is worth it where they come from memory.
     pub far: bool,
     /// Panels of two vectors (the last of one, if they are odd) that begin `panel` apart.
@@ -213,7 +252,7 @@ impl<A: Accumulator> Product<'_, A> {
             return Ok(());
         }
         // rows in blocks of nearly equal size: a block of one row is as slow as one of four
-        let blocks = height.div_ceil(rows);
+        let blocks = height.div_ceil(self.rows.unwrap_or(rows));
         let (least, larger) = (height / blocks, height % blocks);
         let sizes = [
             (least + 1, 0, larger),

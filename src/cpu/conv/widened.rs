@@ -124,6 +124,7 @@ fn reading<'a, T: Element>(
         target: Output::new(target),
         write: job.write,
         layout: job.layout,
+        apart: None,
     }
 }
 
@@ -175,6 +176,7 @@ fn of<'a, T: Element>(
         target: Output::new(target),
         write: Write::Overwrite,
         layout: job.layout,
+        apart: None,
     }
 }
 

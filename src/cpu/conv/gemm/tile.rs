@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::super::pack::{Panels, row_block, transpose};
+use super::super::pack::{Panels, row_blocks, transpose};
 use super::super::pixels::{mostly_inside, pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::super::tiling::{Grid, Product};
 use super::Job;
 use crate::cpu::output::add_scalar;
-use crate::cpu::simd::{MicroKernel, Place, ROW, Rows, as_acc, gather};
+use crate::cpu::simd::{DEPTH, MicroKernel, Place, ROW, Rows, as_acc, gather};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
@@ -17,7 +17,7 @@ use crate::shape::Layout;
 
 /// Steps of the reduction that are next to each other in the source, up to which it is not worth
 /// beginning new rows; one less of pairs.
-const SHORT: usize = 16;
+pub(super) const SHORT: usize = 16;
 
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;
@@ -28,6 +28,8 @@ const FEW: usize = 4;
 /// One tile: half-open ranges of positions and of the group's channels, of one image; if of more, all
 /// of their positions.
 pub(super) struct Tile {
+    /// The number of its stencil.
+    stencil: usize,
     images: Range<usize>,
     pub group: usize,
     channels: (usize, usize),
@@ -42,17 +44,19 @@ impl Tile {
 }
 
 impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
-    pub(super) fn tile(&self, stencil: &Stencil, grid: &Grid, index: usize) -> Tile {
+    pub(super) fn tile(&self, stencil: usize, grid: &Grid, index: usize) -> Tile {
+        let positions = self.stencils[stencil].positions();
         let (rest, p) = (index / grid.position_tiles, index % grid.position_tiles);
         let (rest, c) = (rest / grid.channel_tiles, rest % grid.channel_tiles);
         let first = rest / self.roles.groups * grid.images;
         let range =
             |tile: usize, size: usize, total: usize| (tile * size, total.min((tile + 1) * size));
         Tile {
+            stencil,
             images: first..self.roles.batch.min(first + grid.images),
             group: rest % self.roles.groups,
             channels: range(c, grid.channels, self.roles.target_channels),
-            positions: range(p, grid.positions, stencil.positions()),
+            positions: range(p, grid.positions, positions),
         }
     }
 
@@ -72,11 +76,12 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
 
     pub(super) fn tile_first(
         &self,
-        stencil: &Stencil,
+        grid: &Grid,
         packed: &[T::Acc],
         tile: &Tile,
         scratch: &mut Scratch<T::Acc>,
     ) -> Result<()> {
+        let stencil = &self.stencils[tile.stencil];
         let lanes = T::Acc::geometry(self.level).lanes;
         let (m0, m1) = tile.channels;
         let (p0, p1) = tile.positions;
@@ -118,9 +123,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             );
             let a = if packed.is_empty() {
                 let a = scratch.a.take(height * ROW)?;
-                for (m, to) in (m0..m1).zip(a.chunks_exact_mut(ROW)) {
-                    row_block(self, stencil, reduction, (tile.group, block), m, to);
-                }
+                row_blocks(self, stencil, reduction, (tile.group, block), m0, a);
                 &*a
             } else {
                 &packed[(block * self.roles.target_channels + m0) * ROW..]
@@ -131,6 +134,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 places: &scratch.rows,
                 a,
                 beside: &[],
+                rows: grid.rows,
                 far: false,
                 b,
                 panel: 2 * lanes * depth,
@@ -139,14 +143,16 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             };
             product.run(c, height, vectors, &mut scratch.tiles)?;
         }
-        self.store_planes(stencil, tile, c, width);
+        self.store_planes(tile, c, width);
         Ok(())
     }
 
     /// Stores sums `(channels, pitch)` of a tile of planes.
-    fn store_planes(&self, stencil: &Stencil, tile: &Tile, c: &mut [T::Acc], pitch: usize) {
+    fn store_planes(&self, tile: &Tile, c: &mut [T::Acc], pitch: usize) {
+        let stencil = &self.stencils[tile.stencil];
         let (p0, p1) = tile.positions;
-        let dense = stencil.step == [1; 4] && stencil.count == self.roles.target_size;
+        let step = stencil.step[3] * self.roles.target.spatial[3];
+        let dense = step == 1 && stencil.step == [1; 4] && stencil.count == self.roles.target_size;
         let target = self.target(tile);
         let first = tile.group * self.roles.target_channels + tile.channels.0;
         for (m, sums) in c.chunks_exact_mut(pitch).enumerate() {
@@ -166,18 +172,19 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 sums = rest;
                 let at = at + self.roles.target.at(stencil.target(j));
                 // SAFETY: as above.
-                unsafe { self.store_row(row, at, stencil.step[3]) };
+                unsafe { self.store_row(row, at, step) };
             }
         }
     }
 
     pub(super) fn tile_last(
         &self,
-        stencil: &Stencil,
+        grid: &Grid,
         packed: &[T::Acc],
         tile: &Tile,
         scratch: &mut Scratch<T::Acc>,
     ) -> Result<()> {
+        let stencil = &self.stencils[tile.stencil];
         let lanes = T::Acc::geometry(self.level).lanes;
         let (m0, m1) = tile.channels;
         let (p0, p1) = tile.positions;
@@ -186,16 +193,48 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         if let Some(target) = self.whole_pixels(stencil, tile, lanes) {
             let add = self.write == Write::Accumulate;
             let target = (target, add, self.streams());
-            return self.products_last(stencil, packed, tile, target, scratch);
+            return self.products_last((stencil, grid), packed, tile, target, scratch);
         }
         // out of the scratch memory, for the rest of it to be lent out as well
         let mut kept = std::mem::take(&mut scratch.c);
         let c = kept.take(height * width)?;
-        self.products_last(stencil, packed, tile, (&mut *c, false, false), scratch)?;
+        self.products_last(
+            (stencil, grid),
+            packed,
+            tile,
+            (&mut *c, false, false),
+            scratch,
+        )?;
         if self.roles.target.channel > 1 {
             let planes = scratch.b.take(length * height)?;
-            transpose(self.level, c, width, (height, length), planes, height);
-            self.store_planes(stencil, tile, planes, height);
+            let line = stencil.count[3];
+            match self.apart {
+                Some(apart) if p0.is_multiple_of(line) && p1.is_multiple_of(line) => {
+                    let positions = height / line;
+                    let planes = &mut planes[..length * positions];
+                    for image in 0..line {
+                        let (from, step) = (&c[image * width..], line * width);
+                        transpose(
+                            self.level,
+                            from,
+                            step,
+                            (positions, length),
+                            planes,
+                            positions,
+                        );
+                        let tile = Tile {
+                            images: image..image + 1,
+                            positions: (p0 / line, p1 / line),
+                            ..*tile
+                        };
+                        apart.store_planes(&tile, planes, positions);
+                    }
+                }
+                _ => {
+                    transpose(self.level, c, width, (height, length), planes, height);
+                    self.store_planes(tile, planes, height);
+                }
+            }
             scratch.c = kept;
             return Ok(());
         }
@@ -244,7 +283,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     /// `c (positions, channels) = products`, or added to.
     fn products_last(
         &self,
-        stencil: &Stencil,
+        (stencil, grid): (&Stencil, &Grid),
         packed: &[T::Acc],
         tile: &Tile,
         (c, add, stream): (&mut [T::Acc], bool, bool),
@@ -291,7 +330,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 None => {
                     let from = (source, joined);
                     let copy = pixels(&self.roles, stencil, from, positions, k, rows, a)?;
-                    (copy, &[][..])
+                    (copy, &*beside.take_behind(DEPTH, 0)?)
                 }
             };
             let b = if packed.is_empty() {
@@ -307,6 +346,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 places: rows,
                 a,
                 beside,
+                rows: grid.rows,
                 far,
                 b,
                 panel,

@@ -179,6 +179,7 @@ impl<T: Element> Job<'_, T> {
             target: Output::new(unsafe { self.target.part(first, count) }),
             write: self.write,
             layout: Layout::ChannelsLast,
+            apart: None,
         }
     }
 

@@ -102,6 +102,12 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         // small images that are one tile, several of them one block of wgrad
         conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
         conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
+        // small images next to each other: a tile, several, of phases, groups, channels that come first
+        conv([8, 20, 4, 3], [24, 20, 3, 3], 1, 1),
+        conv([32, 20, 5, 7], [33, 20, 3, 3], 1, 1),
+        conv([12, 24, 5, 6], [40, 24, 3, 3], 2, 1),
+        conv([16, 36, 3, 4], [44, 18, 3, 3], 1, 2),
+        conv([8, 64, 7, 7], [96, 64, 3, 3], 1, 1),
         // flat planes: several of them and boxes, parts of one, of several images
         conv_4d([1, 4, 4, 5, 7, 10], [5, 4, 3, 3, 3, 3], 1),
         conv_4d([2, 3, 6, 3, 4, 9], [8, 3, 3, 2, 3, 3], 2),
