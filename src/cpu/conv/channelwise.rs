@@ -21,7 +21,8 @@ use super::split::{PIECES, share};
 use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
-    Ahead, ChannelRow, ChannelTarget, Edges, Level, MicroKernel, Run, as_acc, channel_row, join,
+    Ahead, ChannelRow, ChannelTarget, Edges, Level, MicroKernel, POSITIONS, Run, as_acc,
+    channel_row, join,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
@@ -126,8 +127,12 @@ fn turns(channels: &Channels, stencils: &[Stencil]) -> bool {
     }
 }
 
+/// Positions of a row, from which on those that read with neighbouring taps the same are computed together.
+const LEAST: usize = POSITIONS / 2;
+
 /// One stencil.
 struct Grid {
+    stencil: Stencil,
     reaches: Reaches,
     segments: Segments,
     first_weight: usize,
@@ -175,7 +180,16 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let channels = Channels::new::<T>(job.level, roles, job.layout)?;
     (!turned || turns(&channels, &job.stencils)).then_some(())?;
     let mut level = job.level;
-    let mut reaches: Vec<_> = job.stencils.iter().map(Reaches::new).collect();
+    let in_place = !turned && as_acc::<S>(&[]).is_some();
+    let stencils = match in_place {
+        true => job
+            .stencils
+            .iter()
+            .flat_map(|s| s.undilated(LEAST))
+            .collect(),
+        false => job.stencils.clone(),
+    };
+    let mut reaches: Vec<_> = stencils.iter().map(Reaches::new).collect();
     let pairs = paired::<S>(job.level).filter(|level| !level.tiles() && !turned);
     if let Some(pairs) = pairs.filter(|_| reaches.iter().any(Reaches::has_pairs)) {
         level = pairs;
@@ -185,24 +199,24 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
     let channels = channels.in_blocks(places);
     let sources = channels.source(channels.block);
     let whole = product(&[roles.target_size[3], channels.block]);
-    (!turned || job.stencils.len() == 1 || whole <= turned::LARGEST).then_some(())?;
-    let mut grids = Vec::with_capacity(job.stencils.len());
+    (!turned || stencils.len() == 1 || whole <= turned::LARGEST).then_some(())?;
+    let mut grids = Vec::with_capacity(stencils.len());
     let (mut weights, mut most, mut least, mut work) = (0usize, 0, 1, 0);
     // those that copy rows of their own do so one after the other
-    let together = match turned || as_acc::<S>(&[]).is_some() {
-        true => job.stencils.len().max(1),
+    let together = match turned || in_place {
+        true => stencils.len().max(1),
         false => 1,
     };
-    let extents = job.stencils.chunks(together).zip(reaches.chunks(together));
+    let extents = stencils.chunks(together).zip(reaches.chunks(together));
     let extents: Vec<_> = extents.map(|(s, r)| Extent::new(s, r)).collect();
-    for (i, (stencil, reaches)) in job.stencils.iter().zip(reaches).enumerate() {
+    for (i, (stencil, reaches)) in stencils.into_iter().zip(reaches).enumerate() {
         let reading = match turned {
             true => Reading::Padded,
             false => Reading::InPlace,
         };
         let all = &extents[i / together];
-        let segments = Segments::new::<S>(roles, stencil, all, sources, reading)?;
-        most = most.max(rows(stencil));
+        let segments = Segments::new::<S>(roles, &stencil, all, sources, reading)?;
+        most = most.max(rows(&stencil));
         least = least.max(segments.least_rows());
         let row = product(&[
             stencil.count[3],
@@ -211,6 +225,7 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
         ]);
         work = row.saturating_add(work);
         let grid = Grid {
+            stencil,
             segments,
             reaches,
             first_weight: weights,
@@ -236,11 +251,11 @@ fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Re
     // Taken out of its cell for the call: a thread that waits may start another call.
     let mut kept = T::Acc::packed().take();
     let packed = take(&mut kept, plan.weights)?;
-    for (stencil, grid) in job.stencils.iter().zip(&plan.grids) {
+    for grid in &plan.grids {
         let each = grid.each(channels);
         let to = &mut packed[grid.first_weight..][..channels.vectors() * each];
         each_chunk(to, each, |vector, to| {
-            pack(job, (stencil, grid), plan, vector, to);
+            pack(job, grid, plan, vector, to);
         });
     }
     let packed = &*packed;
@@ -250,9 +265,8 @@ fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Re
         let (from, to) = share(tasks, count, piece);
         T::Acc::scratch().with_borrow_mut(|scratch| {
             (from..to).try_for_each(|task| {
-                let grids = plan.grids.chunks(plan.together);
-                let mut each = job.stencils.chunks(plan.together).zip(grids);
-                each.try_for_each(|grids| tile(job, grids, plan, task, packed, (runs, scratch)))
+                let mut grids = plan.grids.chunks(plan.together);
+                grids.try_for_each(|grids| tile(job, grids, plan, task, packed, (runs, scratch)))
             })
         })
     });
@@ -263,7 +277,7 @@ fn run<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>, plan: &Plan) -> Re
 /// `to (source channels, places, lanes)`, zeros past the last channel.
 fn pack<T: Element, S: Element<Acc = T::Acc>>(
     job: &Job<T, S>,
-    (stencil, grid): (&Stencil, &Grid),
+    grid: &Grid,
     plan: &Plan,
     vector: usize,
     to: &mut [T::Acc],
@@ -275,7 +289,7 @@ fn pack<T: Element, S: Element<Acc = T::Acc>>(
         sources,
         ..
     } = plan.channels;
-    let roles = &job.roles;
+    let (roles, taps) = (&job.roles, &grid.stencil.taps);
     // the second of a pair is another channel, or another tap
     let pairs_of_channels = job.level.pairs();
     for lane in 0..lanes {
@@ -288,14 +302,14 @@ fn pack<T: Element, S: Element<Acc = T::Acc>>(
         let (group, m) = (channel / targets, channel % targets);
         let first = group * roles.weight_group + m * roles.weight_target;
         let weight = |nth: usize, tap: usize| {
-            job.weight[first + nth * roles.weight_source + stencil.taps[tap].weight]
+            job.weight[first + nth * roles.weight_source + taps[tap].weight]
         };
         for nth in 0..sources {
             // the places first: `zip` takes one more from its first iterator than from the second
             let places = grid.reaches.places.iter().zip(to.by_ref());
             if !plan.level.pairs() {
                 let from = &job.weight[first + nth * roles.weight_source..];
-                places.for_each(|(&(tap, _), to)| *to = from[stencil.taps[tap].weight].to_acc());
+                places.for_each(|(&(tap, _), to)| *to = from[taps[tap].weight].to_acc());
                 continue;
             }
             for (&(tap, second), to) in places {
@@ -315,7 +329,7 @@ fn pack<T: Element, S: Element<Acc = T::Acc>>(
 /// One task, of some stencils.
 fn tile<T: Element, S: Element<Acc = T::Acc>>(
     job: &Job<T, S>,
-    (stencils, grids): (&[Stencil], &[Grid]),
+    grids: &[Grid],
     plan: &Plan,
     task: usize,
     packed: &[T::Acc],
@@ -358,20 +372,19 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
             Layout::ChannelsLast => None,
         },
     };
-    let rows = |stencil| {
-        let (begin, end) = share(rows(stencil), plan.parts, part);
+    let rows = |grid: &Grid| {
+        let (begin, end) = share(rows(&grid.stencil), plan.parts, part);
         begin..end
     };
-    let most = stencils.iter().map(|stencil| rows(stencil).len()).max();
+    let most = grids.iter().map(|grid| rows(grid).len()).max();
     for (n, segment) in segments.iter().enumerate() {
         tile.reading.begin(&segment);
         tile.asked = None;
         for nth in 0..most.unwrap_or(0) {
-            let mut grids = grids.iter();
             // of the same rows of the target
-            for stencils in stencils.chunk_by(|a, b| a.base[..3] == b.base[..3]) {
-                for (i, (stencil, grid)) in stencils.iter().zip(grids.by_ref()).enumerate() {
-                    tile.row((stencil, grid), n, rows(stencil).skip(nth), i == 0);
+            for grids in grids.chunk_by(|a, b| a.stencil.base[..3] == b.stencil.base[..3]) {
+                for (i, grid) in grids.iter().enumerate() {
+                    tile.row(grid, n, rows(grid).skip(nth), i == 0);
                 }
             }
         }
@@ -407,15 +420,9 @@ struct Tile<'a, 'b, T: Element, S: Element<Acc = T::Acc>> {
 impl<T: Element, S: Element<Acc = T::Acc>> Tile<'_, '_, T, S> {
     /// The `n`th segment of the first of the rows, if there is one, which may be `new` to the target;
     /// meanwhile the next is asked for.
-    fn row(
-        &mut self,
-        (stencil, grid): (&Stencil, &Grid),
-        n: usize,
-        rows: impl Iterator<Item = usize>,
-        new: bool,
-    ) {
+    fn row(&mut self, grid: &Grid, n: usize, rows: impl Iterator<Item = usize>, new: bool) {
         let (job, channels) = (self.job, &self.plan.channels);
-        let (roles, output) = (&job.roles, &job.target);
+        let (roles, output, stencil) = (&job.roles, &job.target, &grid.stencil);
         let mut positions = rows.map(|row| unravel(row * stencil.count[3], stencil.count));
         let (Some(j), next) = (positions.next(), positions.next()) else {
             return;

@@ -54,6 +54,14 @@ impl Roles {
     }
 }
 
+/// The greatest common divisor.
+fn gcd(a: usize, b: usize) -> usize {
+    match b {
+        0 => a,
+        _ => gcd(b, a % b),
+    }
+}
+
 /// One axis more that comes last, in the place of the first one.
 pub(super) fn append<T: Copy>([_, a, b, c]: [T; 4], last: T) -> [T; 4] {
     [a, b, c, last]
@@ -184,6 +192,32 @@ impl Stencil {
         let inside = |tap: &Tap| (0..axes).map(|axis| along(axis, tap)).product::<f64>();
         let all = self.taps.len().max(1) as f64;
         1.0 - self.taps.iter().map(inside).sum::<f64>() / all
+    }
+
+    /// Where taps lie `n` times as far apart along the last axis as positions read, the stencils of every `n`th
+    /// position, whose neighbours read the same with neighbouring taps; this one if `n` is 1 or they would have
+    /// fewer positions than `least`.
+    pub fn undilated(&self, least: usize) -> Vec<Self> {
+        let (count, pace) = (self.count[3], self.pace[3]);
+        let apart = self.taps.windows(2).fold(0, |all, pair| {
+            gcd(all, pair[1].offset[3].abs_diff(pair[0].offset[3]))
+        });
+        let n = apart / pace;
+        if n <= 1 || !apart.is_multiple_of(pace) || count / n < least {
+            return vec![self.clone()];
+        }
+        let phase = |first: usize| {
+            let mut phase = self.clone();
+            phase.count[3] = (count - first).div_ceil(n);
+            phase.base[3] += first * self.step[3];
+            phase.step[3] *= n;
+            phase.pace[3] *= n;
+            for tap in &mut phase.taps {
+                tap.offset[3] += (first * pace) as isize;
+            }
+            phase
+        };
+        (0..n).map(phase).collect()
     }
 
     /// The same stencil with an axis more that comes last, along which it reads what it computes.

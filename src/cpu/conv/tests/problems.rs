@@ -42,6 +42,17 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         let problem = ConvProblem::<2>::new(&x, &w, &ConvParams::default());
         problem.unwrap().lift()
     };
+    let dilated = |x: [usize; 4], w: [usize; 4], stride, dilation| {
+        let params = ConvParams {
+            stride: [1, stride],
+            dilation: [2, dilation],
+            groups: x[1],
+            padding: Padding::uniform(3),
+            ..ConvParams::default()
+        };
+        let problem = ConvProblem::<2>::new(&x, &w, &params).unwrap();
+        problem.lift()
+    };
     // rows of the target that are longer than those of the source and the zeros between them
     let long_rows = (3..7).map(|after| {
         let params = ConvParams {
@@ -108,6 +119,10 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         conv([12, 24, 5, 6], [40, 24, 3, 3], 2, 1),
         conv([16, 36, 3, 4], [44, 18, 3, 3], 1, 2),
         conv([8, 64, 7, 7], [96, 64, 3, 3], 1, 1),
+        // every second or third position of a row reads with neighbouring taps, of all and of residues
+        dilated([2, 24, 9, 21], [24, 1, 3, 3], 1, 2),
+        dilated([1, 20, 7, 38], [40, 1, 2, 5], 2, 6),
+        dilated([1, 33, 8, 26], [33, 1, 3, 3], 2, 3),
         // flat planes: several of them and boxes, parts of one, of several images
         conv_4d([1, 4, 4, 5, 7, 10], [5, 4, 3, 3, 3, 3], 1),
         conv_4d([2, 3, 6, 3, 4, 9], [8, 3, 3, 2, 3, 3], 2),
