@@ -120,8 +120,8 @@ pub(super) fn places<'a, A: Accumulator>(
     Ok(beside)
 }
 
-/// As [`places`], in a copy of the pixels with zeros before and after those of a row, beside which are zeros.
-/// Neighbouring taps share a copy if `joined`, for which pixels must be next to each other.
+/// As [`places`], in a copy of the pixels beside which are zeros. Neighbouring taps share a copy, with zeros before and
+/// after the pixels of a row, if `joined`, for which pixels must be next to each other.
 pub(super) fn pixels<'a, T: Element>(
     roles: &Roles,
     stencil: &Stencil,
@@ -170,16 +170,26 @@ pub(super) fn pixels<'a, T: Element>(
                 continue;
             };
             let count = columns(&part, read.len);
-            rows.inside(at + skip, stencil.pace[3] / step * width, read.len);
-            let to = &mut copy[at..at + count * width];
-            at += to.len();
             let (lo, hi) = inside_range(read.column, step, count, size[3]);
-            to[..lo * width].fill(T::Acc::default());
-            to[hi * width..].fill(T::Acc::default());
             if lo >= hi {
+                rows.outside(read.len);
                 continue;
             }
-            let to = &mut to[lo * width..hi * width];
+            let to = if joined {
+                rows.inside(at + skip, stencil.pace[3] * width, read.len);
+                let to = &mut copy[at..at + count * width];
+                to[..lo * width].fill(T::Acc::default());
+                to[hi * width..].fill(T::Acc::default());
+                at += to.len();
+                &mut to[lo * width..hi * width]
+            } else {
+                rows.outside(lo);
+                rows.inside(at, width, hi - lo);
+                rows.outside(count - hi);
+                let to = &mut copy[at..at + (hi - lo) * width];
+                at += to.len();
+                to
+            };
             let column = (read.column + (lo * step) as isize) as usize;
             let source = &source[image + row + column * strides[3] + from..];
             widen_rows(source, step * strides[3], width, to);

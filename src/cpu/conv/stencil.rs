@@ -8,6 +8,8 @@
 //! stride: there `i + padding.0 - t * dilation` must be divisible by the stride, so a residue has
 //! its own taps, and no tap is visited in vain.
 
+use std::ops::Range;
+
 use crate::axis::Axis;
 use crate::cpu::simd::inside_range;
 use crate::cpu::strides::{Strides, unravel};
@@ -182,14 +184,25 @@ impl Stencil {
         (j * self.pace[axis]) as isize + tap.offset[axis]
     }
 
-    /// What part of the taps of all positions lies outside of a source of this size along its first axes.
-    pub fn outside(&self, size: &[usize; 4], axes: usize) -> f64 {
+    /// Positions of a line before and after those of which all taps lie inside of a source of this size along the last
+    /// axis.
+    pub fn ends(&self, size: usize) -> (usize, usize) {
+        let (count, pace) = (self.count[3], self.pace[3]);
+        self.taps.iter().fold((0, 0), |(before, after), tap| {
+            let (lo, hi) = inside_range(tap.offset[3], pace, count, size);
+            let before = lo.max(before).min(count);
+            (before, (count - hi).max(after).min(count - before))
+        })
+    }
+
+    /// What part of the taps of all positions lies outside of a source of this size along some axes.
+    pub fn outside(&self, size: &[usize; 4], axes: Range<usize>) -> f64 {
         let along = |axis: usize, tap: &Tap| {
             let (count, pace) = (self.count[axis], self.pace[axis]);
             let (lo, hi) = inside_range(tap.offset[axis], pace, count, size[axis]);
             hi.saturating_sub(lo) as f64 / count as f64
         };
-        let inside = |tap: &Tap| (0..axes).map(|axis| along(axis, tap)).product::<f64>();
+        let inside = |tap: &Tap| axes.clone().map(|axis| along(axis, tap)).product::<f64>();
         let all = self.taps.len().max(1) as f64;
         1.0 - self.taps.iter().map(inside).sum::<f64>() / all
     }

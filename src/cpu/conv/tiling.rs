@@ -61,9 +61,33 @@ fn together(roles: &Roles, stencil: &Stencil, wide: usize) -> bool {
         && 2 * panels >= TASKS
 }
 
+/// Steps of the reduction that are next to each other in the source, up to which it is not worth
+/// beginning new rows; one less of pairs.
+pub(super) const SHORT: usize = 16;
+
 /// What part of all products must be with zeros for register tiles of some rows to be smaller than they may be, and
 /// leave out more of them.
 const OUTSIDE: f64 = 0.05;
+/// What part more of them, for the ends of lines to be computed apart...
+const ENDS: f64 = 0.01;
+/// ...if register tiles may have more rows than this: those of the ends have as many as a tile has lines.
+const FEW_ROWS: usize = 8;
+
+/// Which positions of a tile share register tiles. Products of a tap are left out of which all rows of a register tile
+/// are zeros, as in the padding above and below an image, or beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rows {
+    /// As many as there are registers for, one after the other.
+    Following,
+    /// Equal parts of lines, of so many positions.
+    Parts(usize),
+    /// Lines without their ends, and the same position of several lines where taps are outside there.
+    Ends {
+        line: usize,
+        before: usize,
+        after: usize,
+    },
+}
 
 /// Equal parts of a line of so many positions that are at least half as many rows as a register tile may have.
 pub(super) fn parts_of_line(line: usize, most: usize) -> Option<usize> {
@@ -72,19 +96,38 @@ pub(super) fn parts_of_line(line: usize, most: usize) -> Option<usize> {
     Some(line / parts)
 }
 
-/// Rows of register tiles if they are to be parts of lines and not as many as there may be, and what part of all
-/// products they leave out.
-pub(super) fn left_out(
-    stencil: &Stencil,
-    source: &[usize; 4],
-    most: usize,
-) -> (Option<usize>, f64) {
-    let outside = stencil.outside(source, 3);
-    let line = stencil.count[3];
-    match parts_of_line(line, most).filter(|_| outside >= OUTSIDE) {
-        Some(rows) => (Some(rows), outside),
-        None if line.is_multiple_of(most) => (None, outside),
-        None => (None, 0.0),
+impl Rows {
+    /// Those of register tiles of at most so many rows, and what part of all products they leave out.
+    pub fn new(roles: &Roles, stencil: &Stencil, most: usize) -> (Self, f64) {
+        let source = &roles.source_size;
+        let outside = stencil.outside(source, 0..3);
+        let line = stencil.count[3];
+        let (rows, left_out) = match parts_of_line(line, most) {
+            Some(rows) if outside >= OUTSIDE => (Rows::Parts(rows), outside),
+            _ if line.is_multiple_of(most) => (Rows::Following, outside),
+            _ => (Rows::Following, 0.0),
+        };
+        let (before, after) = stencil.ends(source[3]);
+        let middle = line - before - after;
+        let share = middle as f64 / line.max(1) as f64;
+        let ends = stencil.outside(source, 3..4) + share * outside;
+        // short rows are those of several taps, which are not outside together
+        let suits = most > FEW_ROWS
+            && roles.source_channels > SHORT
+            && (most / 2..=most).contains(&middle)
+            && before + after <= middle
+            && ends > left_out + ENDS;
+        match suits {
+            true => (
+                Rows::Ends {
+                    line,
+                    before,
+                    after,
+                },
+                ends,
+            ),
+            false => (rows, left_out),
+        }
     }
 }
 
@@ -96,9 +139,7 @@ pub(super) struct Grid {
     pub channels: usize,
     pub position_tiles: usize,
     pub channel_tiles: usize,
-    /// Rows of register tiles, if they are to be lines or parts of one, none of which shares a register tile with
-    /// another: of a tap that reads zeros only, there are no products.
-    pub rows: Option<usize>,
+    pub rows: Rows,
     /// Where the stencil's packed weights begin, and how many they are: none if so few tiles use
     /// them that each had better pack its own, in cache.
     pub packed: usize,
@@ -126,8 +167,8 @@ impl Grid {
         // the unit, the largest and the smallest tile along positions and channels
         let reduction = Reduction::new(roles.source_channels * stencil.taps.len());
         let rows = match layout {
-            Layout::ChannelsFirst => None,
-            Layout::ChannelsLast => left_out(stencil, &roles.source_size, geometry.rows).0,
+            Layout::ChannelsFirst => Rows::Following,
+            Layout::ChannelsLast => Rows::new(roles, stencil, geometry.rows).0,
         };
         let depth = reduction.block;
         let height = roles.target_channels.min(512);
@@ -140,9 +181,16 @@ impl Grid {
                 let least = 8 * geometry.rows;
                 let more = (DEPTH / depth.max(1)).min(SUMS / (least * height).max(1));
                 let line = stencil.count[3];
-                let unit = rows.map_or(1, |rows| if line > least { rows } else { line });
+                let (unit, smallest) = match rows {
+                    Rows::Following => (1, 24),
+                    Rows::Parts(rows) => (if line > least { rows } else { line }, 24),
+                    Rows::Ends { line, .. } => (line, line * geometry.rows.div_ceil(2)),
+                };
                 let least = least / unit * unit;
-                ((unit, least * more.clamp(1, 4), 24), (wide, 512, 2 * wide))
+                (
+                    (unit, least * more.clamp(1, 4), smallest),
+                    (wide, 512, 2 * wide),
+                )
             }
         };
         let together = layout == Layout::ChannelsLast && together(roles, stencil, wide);
@@ -207,8 +255,7 @@ pub(super) struct Product<'a, A> {
     pub a: &'a [A],
     /// As in [`Factors`].
     pub beside: &'a [A],
-    /// Rows of register tiles, if they are not to be as many as there are registers for.
-    pub rows: Option<usize>,
+    pub rows: Rows,
     /// Whether rows are asked for before they are used, as is worth it where they come from memory.
     pub far: bool,
     /// Panels of two vectors (the last of one, if they are odd) that begin `panel` apart.
@@ -228,8 +275,7 @@ impl<A: Accumulator> Product<'_, A> {
         vectors: usize,
         copy: &mut Buffer<A>,
     ) -> Result<()> {
-        let Geometry { lanes, rows } = A::geometry(self.level);
-        let pitch = vectors * lanes;
+        let Geometry { lanes, rows: most } = A::geometry(self.level);
         if self.level.tiles() {
             let a = copy.take(height.next_multiple_of(STEPS) * ROW)?;
             copy_rows(self.level, self.places, (self.a, self.beside), a);
@@ -242,7 +288,7 @@ impl<A: Accumulator> Product<'_, A> {
                     b_pitch: lanes,
                     steps: self.places.depth().next_multiple_of(STEPS),
                     c: &mut c[first * A::geometry(self.level).lanes..],
-                    c_pitch: pitch,
+                    c_pitch: vectors * A::geometry(self.level).lanes,
                     rows: height,
                     lanes,
                     add: self.add,
@@ -251,36 +297,88 @@ impl<A: Accumulator> Product<'_, A> {
             }
             return Ok(());
         }
-        // rows in blocks of nearly equal size: a block of one row is as slow as one of four
-        let blocks = height.div_ceil(self.rows.unwrap_or(rows));
-        let (least, larger) = (height / blocks, height % blocks);
-        let sizes = [
-            (least + 1, 0, larger),
-            (least, larger * (least + 1), blocks - larger),
-        ];
-        for (rows, first, blocks) in sizes.into_iter().filter(|&(.., blocks)| blocks > 0) {
-            for (vectors, v, panels) in [(2, 0, vectors / 2), (1, vectors / 2 * 2, vectors % 2)] {
-                if panels == 0 {
-                    continue;
-                }
-                let factors = Factors {
-                    places: self.places,
-                    first,
-                    blocks,
-                    a: self.a,
-                    beside: self.beside,
-                    far: self.far && v == 0,
-                    b: &self.b[v / 2 * self.panel..],
-                    panel: self.panel,
-                    panels,
-                    c: &mut c[first * pitch + v * lanes..],
-                    pitch,
-                    add: self.add,
-                    stream: self.stream,
+        let run = |blocks: Blocks, c: &mut [A]| self.blocks(&blocks, c, vectors);
+        match self.rows {
+            Rows::Following => cut(height, most, (0, 1), |blocks| run(blocks, c)),
+            Rows::Parts(rows) => cut(height, rows, (0, 1), |blocks| run(blocks, c)),
+            Rows::Ends {
+                line,
+                before,
+                after,
+            } => {
+                let lines = height / line;
+                let middle = Blocks {
+                    first: before,
+                    rows: line - before - after,
+                    row: 1,
+                    blocks: lines,
+                    block: line,
                 };
-                multiply(self.level, rows, vectors, factors);
+                run(middle, c);
+                for column in (0..before).chain(line - after..line) {
+                    cut(lines, most, (column, line), |blocks| run(blocks, c));
+                }
             }
         }
         Ok(())
+    }
+
+    /// `c += a * b` of blocks of rows that are as large.
+    fn blocks(&self, rows: &Blocks, c: &mut [A], vectors: usize) {
+        let lanes = A::geometry(self.level).lanes;
+        for (width, v, panels) in [(2, 0, vectors / 2), (1, vectors / 2 * 2, vectors % 2)] {
+            if panels == 0 {
+                continue;
+            }
+            let factors = Factors {
+                places: self.places,
+                first: rows.first,
+                row: rows.row,
+                blocks: rows.blocks,
+                block: rows.block,
+                a: self.a,
+                beside: self.beside,
+                far: self.far && v == 0,
+                b: &self.b[v / 2 * self.panel..],
+                panel: self.panel,
+                panels,
+                c: &mut c[v * lanes..],
+                pitch: vectors * lanes,
+                add: self.add,
+                stream: self.stream,
+            };
+            multiply(self.level, rows.rows, width, factors);
+        }
+    }
+}
+
+/// Some of the rows of a product, as in [`Factors`].
+struct Blocks {
+    first: usize,
+    rows: usize,
+    row: usize,
+    blocks: usize,
+    block: usize,
+}
+
+/// Cuts `count` rows that begin at `first` and are `row` apart into blocks of at most so many, of nearly equal size: a
+/// block of one row is as slow as one of four.
+fn cut(count: usize, most: usize, (first, row): (usize, usize), mut run: impl FnMut(Blocks)) {
+    let blocks = count.div_ceil(most).max(1);
+    let (least, larger) = (count / blocks, count % blocks);
+    let sizes = [
+        (least + 1, 0, larger),
+        (least, larger * (least + 1), blocks - larger),
+    ];
+    for (rows, begin, blocks) in sizes {
+        if rows * blocks > 0 {
+            run(Blocks {
+                first: first + begin * row,
+                rows,
+                row,
+                blocks,
+                block: rows * row,
+            });
+        }
     }
 }

@@ -171,10 +171,12 @@ impl<A: Copy> Op<A> for Copied<'_, A> {
 
 /// The operands of register tiles.
 pub(crate) struct Factors<'a, A> {
-    /// These rows from `first` on, in blocks of as many as a tile has.
+    /// Row `i` of block `n` of as many as a tile has is number `first + n * block + i * row`, of these and of `c`.
     pub places: &'a Places,
     pub first: usize,
+    pub row: usize,
     pub blocks: usize,
+    pub block: usize,
     pub a: &'a [A],
     /// Memory beside `a`, which begins with [`DEPTH`] zeros.
     pub beside: &'a [A],
@@ -225,7 +227,9 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
         let Factors {
             places,
             first,
+            row,
             blocks,
+            block,
             a,
             beside,
             far,
@@ -239,47 +243,53 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
         } = self.0;
         let width = N * V::LANES;
         let all = places.rows;
-        assert!(blocks > 0 && panels > 0 && first + R * blocks <= all);
+        assert!(blocks > 0 && panels > 0);
+        let last = first + (blocks - 1) * block + (R - 1) * row;
+        assert!(last < all);
         assert_eq!(places.starts.len(), places.runs.len() * all);
         assert!(places.ends[0] <= a.len() && places.ends[1] <= beside.len());
         assert!(b.len() >= (panels - 1) * panel + places.depth * width);
         assert!(pitch >= panels * width);
-        assert!(c.len() >= (R * blocks - 1) * pitch + panels * width);
+        assert!(c.len() >= last * pitch + panels * width);
         let (b, c) = (b.as_ptr(), c.as_mut_ptr());
+        let step_of_c = row * pitch;
         let stream = stream && pitch.is_multiple_of(V::LANES) && c.cast::<V>().is_aligned();
-        for block in 0..blocks {
-            let from = first + block * R;
+        for n in 0..blocks {
+            let from = first + n * block;
             if far && from + R < all {
                 places.prefetch(a, from + R..all.min(from + 2 * R));
             }
             for p in 0..panels {
                 // SAFETY: the level is the caller's promise. Offsets into `b` stay below
-                // (panels - 1) * panel + depth * width, into `c` below (R * blocks - 1) * pitch +
-                // panels * width, and rows end where it was noted, all of which was just checked.
+                // (panels - 1) * panel + depth * width, into `c` below last * pitch +
+                // panels * width, numbers of rows up to last, and rows end where it was noted, all of which was just checked.
                 unsafe {
                     let mut b = b.add(p * panel);
-                    let c = c.add(block * R * pitch + p * width);
+                    let c = c.add(from * pitch + p * width);
                     let mut sums = [[V::zero(); N]; R];
                     if add {
                         for i in 0..R {
                             for j in 0..N {
-                                sums[i][j] = V::load(c.add(i * pitch + j * V::LANES));
+                                sums[i][j] = V::load(c.add(i * step_of_c + j * V::LANES));
                             }
                         }
                     }
                     let starts = places.starts.chunks_exact(all);
                     for (&steps, starts) in places.runs.iter().zip(starts) {
-                        let starts = &starts[from..from + R];
+                        let mut begins = [0; R];
+                        for i in 0..R {
+                            begins[i] = *starts.get_unchecked(from + i * row);
+                        }
                         // zeros, as in the padding above and below an image
-                        if starts[0] == BESIDE && starts.iter().all(|&start| start == BESIDE) {
+                        if begins[0] == BESIDE && begins.iter().all(|&start| start == BESIDE) {
                             b = b.add(steps * width);
                             continue;
                         }
                         let mut rows = [a.as_ptr(); R];
                         for i in 0..R {
-                            rows[i] = match starts[i] & BESIDE {
-                                0 => a.as_ptr().add(starts[i]),
-                                _ => beside.as_ptr().add(starts[i] & !BESIDE),
+                            rows[i] = match begins[i] & BESIDE {
+                                0 => a.as_ptr().add(begins[i]),
+                                _ => beside.as_ptr().add(begins[i] & !BESIDE),
                             };
                         }
                         let mut k = 0;
@@ -298,7 +308,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
                     }
                     for i in 0..R {
                         for j in 0..N {
-                            let to = c.add(i * pitch + j * V::LANES);
+                            let to = c.add(i * step_of_c + j * V::LANES);
                             match stream {
                                 true => sums[i][j].stream(to),
                                 false => sums[i][j].store(to),

@@ -3,9 +3,8 @@
 //! are outside there are left out.
 
 use super::super::stencil::{Roles, append};
-use super::super::tiling::{left_out, parts_of_line};
+use super::super::tiling::{Rows, SHORT, parts_of_line};
 use super::Job;
-use super::tile::SHORT;
 use crate::cpu::output::Output;
 use crate::cpu::simd::MicroKernel;
 use crate::cpu::strides::Strides;
@@ -30,9 +29,9 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let (mut taps, mut more) = (0.0, 0.0);
         for stencil in &self.stencils {
             let all = (stencil.positions() * stencil.taps.len()) as f64;
-            let (_, now) = left_out(stencil, &roles.source_size, most);
+            let (_, now) = Rows::new(roles, stencil, most);
             taps += all;
-            more += all * (stencil.outside(&roles.source_size, 4) - now);
+            more += all * (stencil.outside(&roles.source_size, 0..4) - now);
         }
         (more > WORTH * taps).then_some(())?;
         let images = |strides: Strides| Strides {

@@ -6,7 +6,7 @@ use super::super::pack::{Panels, row_blocks, transpose};
 use super::super::pixels::{mostly_inside, pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
-use super::super::tiling::{Grid, Product};
+use super::super::tiling::{Grid, Product, SHORT};
 use super::Job;
 use crate::cpu::output::add_scalar;
 use crate::cpu::simd::{DEPTH, MicroKernel, Place, ROW, Rows, as_acc, gather};
@@ -14,10 +14,6 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
 use crate::shape::Layout;
-
-/// Steps of the reduction that are next to each other in the source, up to which it is not worth
-/// beginning new rows; one less of pairs.
-pub(super) const SHORT: usize = 16;
 
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;

@@ -113,6 +113,12 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         // small images that are one tile, several of them one block of wgrad
         conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
         conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
+        // lines whose ends are computed apart: of one tile, of several, of phases, in a copy
+        conv([2, 36, 14, 14], [40, 36, 3, 3], 1, 1),
+        conv([1, 20, 40, 11], [36, 20, 3, 5], 1, 1),
+        conv([1, 24, 20, 25], [40, 24, 3, 3], 2, 1),
+        conv([1, 1024, 7, 12], [34, 1024, 3, 3], 1, 1),
+        conv([1, 40, 9, 7], [24, 20, 3, 3], 1, 2),
         // small images next to each other: a tile, several, of phases, groups, channels that come first
         conv([8, 20, 4, 3], [24, 20, 3, 3], 1, 1),
         conv([32, 20, 5, 7], [33, 20, 3, 3], 1, 1),
