@@ -70,8 +70,10 @@ pub(super) const SHORT: usize = 16;
 const OUTSIDE: f64 = 0.05;
 /// What part more of them, for the ends of lines to be computed apart...
 const ENDS: f64 = 0.01;
-/// ...if register tiles may have more rows than this: those of the ends have as many as a tile has lines.
+/// ...if register tiles may have more rows than this, and tiles have this many lines, which are the rows of register
+/// tiles of the ends.
 const FEW_ROWS: usize = 8;
+const LINES: usize = 4;
 
 /// Which positions of a tile share register tiles. Products of a tap are left out of which all rows of a register tile
 /// are zeros, as in the padding above and below an image, or beside it.
@@ -89,6 +91,11 @@ pub(super) enum Rows {
     },
 }
 
+/// Positions of a tile at least, channels last, unless tiles would be too few, with register tiles of so many rows.
+fn least_positions(rows: usize) -> usize {
+    8 * rows
+}
+
 /// Equal parts of a line of so many positions that are at least half as many rows as a register tile may have.
 pub(super) fn parts_of_line(line: usize, most: usize) -> Option<usize> {
     let mut parts = line.div_ceil(most).max(1)..=2 * line / most;
@@ -97,16 +104,24 @@ pub(super) fn parts_of_line(line: usize, most: usize) -> Option<usize> {
 }
 
 impl Rows {
-    /// Those of register tiles of at most so many rows, and what part of all products they leave out.
+    /// Those of register tiles of at most so many rows that may be parts of lines, and what part of all products they
+    /// leave out.
+    fn parts(roles: &Roles, stencil: &Stencil, most: usize) -> (Self, f64) {
+        let outside = stencil.outside(&roles.source_size, 0..3);
+        let line = stencil.count[3];
+        match parts_of_line(line, most) {
+            Some(rows) if outside >= OUTSIDE => (Rows::Parts(rows), outside),
+            _ if line.is_multiple_of(most) => (Rows::Following, outside),
+            _ => (Rows::Following, 0.0),
+        }
+    }
+
+    /// The same of any.
     pub fn new(roles: &Roles, stencil: &Stencil, most: usize) -> (Self, f64) {
         let source = &roles.source_size;
         let outside = stencil.outside(source, 0..3);
         let line = stencil.count[3];
-        let (rows, left_out) = match parts_of_line(line, most) {
-            Some(rows) if outside >= OUTSIDE => (Rows::Parts(rows), outside),
-            _ if line.is_multiple_of(most) => (Rows::Following, outside),
-            _ => (Rows::Following, 0.0),
-        };
+        let (rows, left_out) = Rows::parts(roles, stencil, most);
         let (before, after) = stencil.ends(source[3]);
         let middle = line - before - after;
         let share = middle as f64 / line.max(1) as f64;
@@ -114,8 +129,9 @@ impl Rows {
         // short rows are those of several taps, which are not outside together
         let suits = most > FEW_ROWS
             && roles.source_channels > SHORT
-            && (most / 2..=most).contains(&middle)
+            && middle >= most / 2
             && before + after <= middle
+            && LINES * line <= least_positions(most)
             && ends > left_out + ENDS;
         match suits {
             true => (
@@ -163,13 +179,31 @@ impl Grid {
         geometry: Geometry,
         again: bool,
     ) -> Self {
+        let of = |rows| Grid::of(roles, stencil, layout, geometry, again, rows);
+        if layout == Layout::ChannelsFirst {
+            return of(Rows::Following);
+        }
+        let (rows, _) = Rows::new(roles, stencil, geometry.rows);
+        let grid = of(rows);
+        match rows {
+            Rows::Ends { .. } if 2 * grid.tiles(roles) < TASKS => {
+                of(Rows::parts(roles, stencil, geometry.rows).0)
+            }
+            _ => grid,
+        }
+    }
+
+    fn of(
+        roles: &Roles,
+        stencil: &Stencil,
+        layout: Layout,
+        geometry: Geometry,
+        again: bool,
+        rows: Rows,
+    ) -> Self {
         let wide = 2 * geometry.lanes;
         // the unit, the largest and the smallest tile along positions and channels
         let reduction = Reduction::new(roles.source_channels * stencil.taps.len());
-        let rows = match layout {
-            Layout::ChannelsFirst => Rows::Following,
-            Layout::ChannelsLast => Rows::new(roles, stencil, geometry.rows).0,
-        };
         let depth = reduction.block;
         let height = roles.target_channels.min(512);
         // as many positions as the packed block and the sums have room for in the L2 cache
@@ -178,13 +212,13 @@ impl Grid {
             Layout::ChannelsFirst => ((wide, most.max(4 * wide), 2 * wide), (1, 512, 48)),
             Layout::ChannelsLast => {
                 // more positions if those are soon done: every tile has to be begun
-                let least = 8 * geometry.rows;
+                let least = least_positions(geometry.rows);
                 let more = (DEPTH / depth.max(1)).min(SUMS / (least * height).max(1));
                 let line = stencil.count[3];
                 let (unit, smallest) = match rows {
                     Rows::Following => (1, 24),
                     Rows::Parts(rows) => (if line > least { rows } else { line }, 24),
-                    Rows::Ends { line, .. } => (line, line * geometry.rows.div_ceil(2)),
+                    Rows::Ends { line, .. } => (line, LINES * line),
                 };
                 let least = least / unit * unit;
                 (
@@ -206,13 +240,16 @@ impl Grid {
         let cut = |total: usize, tiles: usize, unit: usize| {
             total.div_ceil(tiles).next_multiple_of(unit).max(1)
         };
-        // weights that one tile alone reads are cut up first: each half would read all of them
+        // weights that one tile alone reads are cut up first: each half would read all of them; and where the ends of
+        // lines are computed apart, for tiles to have many of them
         let uses = roles.batch.div_ceil(images);
         let once = layout == Layout::ChannelsLast && uses == 1 && position_tiles == 1;
+        let lines = matches!(rows, Rows::Ends { .. });
         while outer.saturating_mul(position_tiles * channel_tiles) < TASKS {
             let channels = |tiles| cut(roles.target_channels, tiles, c.0);
             let half = channels(channel_tiles * 2);
-            if once && half < channels(channel_tiles) {
+            let first = once && half < channels(channel_tiles) || lines && half >= c.2;
+            if first {
                 channel_tiles *= 2;
             } else if !together && cut(stencil.positions(), position_tiles * 2, p.0) >= p.2 {
                 position_tiles *= 2;
@@ -307,14 +344,19 @@ impl<A: Accumulator> Product<'_, A> {
                 after,
             } => {
                 let lines = height / line;
-                let middle = Blocks {
-                    first: before,
-                    rows: line - before - after,
-                    row: 1,
-                    blocks: lines,
-                    block: line,
-                };
-                run(middle, c);
+                cut(line - before - after, most, (before, 1), |parts| {
+                    // of all lines, and not one after the other
+                    for part in 0..parts.blocks {
+                        let first = parts.first + part * parts.block;
+                        let lines = Blocks {
+                            first,
+                            blocks: lines,
+                            block: line,
+                            ..parts
+                        };
+                        run(lines, c);
+                    }
+                });
                 for column in (0..before).chain(line - after..line) {
                     cut(lines, most, (column, line), |blocks| run(blocks, c));
                 }
@@ -353,6 +395,7 @@ impl<A: Accumulator> Product<'_, A> {
 }
 
 /// Some of the rows of a product, as in [`Factors`].
+#[derive(Clone, Copy)]
 struct Blocks {
     first: usize,
     rows: usize,
