@@ -336,15 +336,15 @@ impl<A: Accumulator> Product<'_, A> {
         }
         let run = |blocks: Blocks, c: &mut [A]| self.blocks(&blocks, c, vectors);
         match self.rows {
-            Rows::Following => cut(height, most, (0, 1), |blocks| run(blocks, c)),
-            Rows::Parts(rows) => cut(height, rows, (0, 1), |blocks| run(blocks, c)),
+            Rows::Following => each_block(height, most, (0, 1), |blocks| run(blocks, c)),
+            Rows::Parts(rows) => each_block(height, rows, (0, 1), |blocks| run(blocks, c)),
             Rows::Ends {
                 line,
                 before,
                 after,
             } => {
                 let lines = height / line;
-                cut(line - before - after, most, (before, 1), |parts| {
+                each_block(line - before - after, most, (before, 1), |parts| {
                     // of all lines, and not one after the other
                     for part in 0..parts.blocks {
                         let first = parts.first + part * parts.block;
@@ -358,7 +358,7 @@ impl<A: Accumulator> Product<'_, A> {
                     }
                 });
                 for column in (0..before).chain(line - after..line) {
-                    cut(lines, most, (column, line), |blocks| run(blocks, c));
+                    each_block(lines, most, (column, line), |blocks| run(blocks, c));
                 }
             }
         }
@@ -406,7 +406,12 @@ struct Blocks {
 
 /// Cuts `count` rows that begin at `first` and are `row` apart into blocks of at most so many, of nearly equal size: a
 /// block of one row is as slow as one of four.
-fn cut(count: usize, most: usize, (first, row): (usize, usize), mut run: impl FnMut(Blocks)) {
+fn each_block(
+    count: usize,
+    most: usize,
+    (first, row): (usize, usize),
+    mut run: impl FnMut(Blocks),
+) {
     let blocks = count.div_ceil(most).max(1);
     let (least, larger) = (count / blocks, count % blocks);
     let sizes = [
