@@ -241,53 +241,40 @@ pub trait Op<A, E = A> {
     unsafe fn run<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output;
 }
 
-/// An [`Op`] compiled for an instruction set. These are methods of the body because the compiler deals functions
-/// out to its threads by the module of what they are methods of: as functions by themselves, all kernels would
-/// be compiled by one thread.
-trait Compiled<A, E>: Op<A, E> + Sized {
-    /// # Safety
-    /// `V` must be of no more than every machine has.
-    #[inline(never)]
-    unsafe fn portable<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
-        // SAFETY: the instructions are there by this method's own contract.
-        unsafe { self.run::<V>() }
-    }
+macro_rules! compiled {
+    ($($(#[$attribute:meta])* $name:ident;)*) => {
+        /// An [`Op`] compiled for an instruction set. These are methods of the body because the compiler deals
+        /// functions out to its threads by the module of what they are methods of: as functions by themselves,
+        /// all kernels would be compiled by one thread.
+        trait Compiled<A, E>: Op<A, E> + Sized {
+            $(
+                /// # Safety
+                /// The machine must have the instructions, and `V` be of no others.
+                $(#[$attribute])*
+                unsafe fn $name<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
+                    // SAFETY: the instructions are there by this method's own contract.
+                    unsafe { self.run::<V>() }
+                }
+            )*
+        }
+    };
+}
 
-    /// # Safety
-    /// The machine must have NEON.
+compiled! {
+    #[inline(never)]
+    portable;
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon")]
-    unsafe fn neon<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
-        // SAFETY: the instructions are there by this method's own contract.
-        unsafe { self.run::<V>() }
-    }
-
-    /// # Safety
-    /// The machine must have AVX2, FMA and F16C.
+    neon;
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn avx2<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
-        // SAFETY: the instructions are there by this method's own contract.
-        unsafe { self.run::<V>() }
-    }
-
-    /// # Safety
-    /// The machine must have AVX-512F.
+    avx2;
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn avx512<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
-        // SAFETY: the instructions are there by this method's own contract.
-        unsafe { self.run::<V>() }
-    }
-
-    /// # Safety
-    /// The machine must have AVX-512F and AVX512_BF16.
+    avx512;
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
-    unsafe fn avx512_bf16<V: Vector<Scalar = A> + Stored<E>>(self) -> Self::Output {
-        // SAFETY: the instructions are there by this method's own contract.
-        unsafe { self.run::<V>() }
-    }
+    avx512_bf16;
 }
 
 impl<A, E, O: Op<A, E>> Compiled<A, E> for O {}

@@ -7,13 +7,14 @@ use rand_chacha::ChaCha8Rng;
 mod problems;
 
 use super::naive;
-use super::{dgrad_at, fprop_at, wgrad_at};
+use super::tiling::Rows;
+use super::{dgrad_at, forward_roles, fprop_at, stencil, strides, wgrad_at};
 use crate::cpu::simd::Level;
 use crate::element::Element;
 use crate::ops::{Layouts, Write};
 use crate::problem::{ConvParams, ConvProblem, Padding};
 use crate::shape::Layout;
-use problems::{grouped, larger};
+use problems::{conv, grouped, larger};
 
 /// Problems small enough for the definition, with everything that a geometry can have.
 fn problem<const N: usize>(rng: &mut ChaCha8Rng) -> Option<ConvProblem<4>> {
@@ -339,4 +340,47 @@ fn bits_with_threads<T: Element>(p: &ConvProblem<4>, layouts: Layouts, rng: &mut
         results[0] == results[1] && results[1] == results[2],
         "{p:?}"
     );
+}
+
+/// Of `input` pixels a side, 64 channels and 3x3 taps, in register tiles of at most so many rows.
+fn register_tiles(input: usize, most: usize) -> (Rows, f64) {
+    let p = conv([2, 64, input, input], [64, 64, 3, 3], 1, 1);
+    let last = Layout::ChannelsLast;
+    let layouts = Layouts {
+        activation: last,
+        weight: last,
+    };
+    let [_, weight, _] = strides(&p, layouts);
+    let stencils = stencil::fprop(&p, &weight);
+    Rows::new(&forward_roles(&p, layouts), &stencils[0], most)
+}
+
+#[test]
+fn register_tiles_leave_padding_out() {
+    let ends = |line| Rows::Ends {
+        line,
+        before: 1,
+        after: 1,
+    };
+    // of 3 taps along an axis one is outside at either end
+    let outside = |size: f64| 2.0 / (3.0 * size);
+    for (input, most, rows, left_out) in [
+        (7, 14, Rows::Parts(7), outside(7.0)),
+        (14, 14, ends(14), outside(14.0) * (1.0 + 12.0 / 14.0)),
+        (28, 14, ends(28), outside(28.0) * (1.0 + 26.0 / 28.0)),
+        // too long for a tile to have several lines, whole register tiles and not
+        (56, 14, Rows::Following, outside(56.0)),
+        (57, 14, Rows::Following, 0.0),
+        // few registers
+        (12, 6, Rows::Parts(6), outside(12.0)),
+        (14, 6, Rows::Following, 0.0),
+    ] {
+        let got = register_tiles(input, most);
+        assert_eq!(got.0, rows, "{input} {most}");
+        assert!(
+            (got.1 - left_out).abs() < 1e-12,
+            "{input} {most}: {}",
+            got.1
+        );
+    }
 }

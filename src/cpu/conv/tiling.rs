@@ -1,6 +1,8 @@
 //! How matrix products are cut up: the reduction into blocks, the result into tiles, tiles into
 //! register tiles. All of it depends on the problem and the level alone, never on the threads.
 
+mod rows;
+
 use super::pack::packed_len;
 use super::scratch::Buffer;
 use super::split::TASKS;
@@ -12,6 +14,8 @@ use crate::cpu::simd::{
 use crate::element::Accumulator;
 use crate::error::Result;
 use crate::shape::Layout;
+use rows::{LINES, least_positions};
+pub(super) use rows::{Rows, SHORT, parts_of_line};
 
 /// The reduction over `k`, in blocks of nearly equal length.
 #[derive(Clone, Copy)]
@@ -59,92 +63,6 @@ fn together(roles: &Roles, stencil: &Stencil, wide: usize) -> bool {
     roles.target.channel == 1
         && roles.batch.saturating_mul(stencil.positions()) <= most
         && 2 * panels >= TASKS
-}
-
-/// Steps of the reduction that are next to each other in the source, up to which it is not worth
-/// beginning new rows; one less of pairs.
-pub(super) const SHORT: usize = 16;
-
-/// What part of all products must be with zeros for register tiles of some rows to be smaller than they may be, and
-/// leave out more of them.
-const OUTSIDE: f64 = 0.05;
-/// What part more of them, for the ends of lines to be computed apart...
-const ENDS: f64 = 0.01;
-/// ...if register tiles may have more rows than this, and tiles have this many lines, which are the rows of register
-/// tiles of the ends.
-const FEW_ROWS: usize = 8;
-const LINES: usize = 4;
-
-/// Which positions of a tile share register tiles. Products of a tap are left out of which all rows of a register tile
-/// are zeros, as in the padding above and below an image, or beside it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Rows {
-    /// As many as there are registers for, one after the other.
-    Following,
-    /// Equal parts of lines, of so many positions.
-    Parts(usize),
-    /// Lines without their ends, and the same position of several lines where taps are outside there.
-    Ends {
-        line: usize,
-        before: usize,
-        after: usize,
-    },
-}
-
-/// Positions of a tile at least, channels last, unless tiles would be too few, with register tiles of so many rows.
-fn least_positions(rows: usize) -> usize {
-    8 * rows
-}
-
-/// Equal parts of a line of so many positions that are at least half as many rows as a register tile may have.
-pub(super) fn parts_of_line(line: usize, most: usize) -> Option<usize> {
-    let mut parts = line.div_ceil(most).max(1)..=2 * line / most;
-    let parts = parts.find(|&parts| line.is_multiple_of(parts))?;
-    Some(line / parts)
-}
-
-impl Rows {
-    /// Those of register tiles of at most so many rows that may be parts of lines, and what part of all products they
-    /// leave out.
-    fn parts(roles: &Roles, stencil: &Stencil, most: usize) -> (Self, f64) {
-        let outside = stencil.outside(&roles.source_size, 0..3);
-        let line = stencil.count[3];
-        match parts_of_line(line, most) {
-            Some(rows) if outside >= OUTSIDE => (Rows::Parts(rows), outside),
-            _ if line.is_multiple_of(most) => (Rows::Following, outside),
-            _ => (Rows::Following, 0.0),
-        }
-    }
-
-    /// The same of any.
-    pub fn new(roles: &Roles, stencil: &Stencil, most: usize) -> (Self, f64) {
-        let source = &roles.source_size;
-        let outside = stencil.outside(source, 0..3);
-        let line = stencil.count[3];
-        let (rows, left_out) = Rows::parts(roles, stencil, most);
-        let (before, after) = stencil.ends(source[3]);
-        let middle = line - before - after;
-        let share = middle as f64 / line.max(1) as f64;
-        let ends = stencil.outside(source, 3..4) + share * outside;
-        // short rows are those of several taps, which are not outside together
-        let suits = most > FEW_ROWS
-            && roles.source_channels > SHORT
-            && middle >= most / 2
-            && before + after <= middle
-            && LINES * line <= least_positions(most)
-            && ends > left_out + ENDS;
-        match suits {
-            true => (
-                Rows::Ends {
-                    line,
-                    before,
-                    after,
-                },
-                ends,
-            ),
-            false => (rows, left_out),
-        }
-    }
 }
 
 /// How the target of one stencil is cut into tiles; depends on the problem alone.

@@ -261,8 +261,9 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
             }
             for p in 0..panels {
                 // SAFETY: the level is the caller's promise. Offsets into `b` stay below
-                // (panels - 1) * panel + depth * width, into `c` below last * pitch +
-                // panels * width, numbers of rows up to last, and rows end where it was noted, all of which was just checked.
+                // (panels - 1) * panel + depth * width, into `c` below last * pitch + panels * width;
+                // numbers of rows are at most last, and rows end where it was noted, all of which
+                // was just checked.
                 unsafe {
                     let mut b = b.add(p * panel);
                     let c = c.add(from * pitch + p * width);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Two axes and a padding of 1.
-fn conv(x: [usize; 4], w: [usize; 4], stride: usize, groups: usize) -> ConvProblem<4> {
+pub fn conv(x: [usize; 4], w: [usize; 4], stride: usize, groups: usize) -> ConvProblem<4> {
     let params = ConvParams {
         stride: [stride; 2],
         groups,
