@@ -111,6 +111,7 @@ fn lists_of_layers() {
         ("deepbench", 94),
         ("vnet3d", 18),
         ("cpu", 40),
+        ("cpu_other", 56),
     ] {
         let run = ndconv(&["bench", "--shapes", list, "--list"]);
         assert_eq!(

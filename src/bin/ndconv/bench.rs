@@ -45,7 +45,7 @@ Examples:
   ndconv bench --shapes cpu --list > cpu.json && python benches/peers/torch_conv.py cpu.json > torch.json
   ndconv bench --shapes cpu --compare torch.json")]
 pub struct Args {
-    /// A list of layers: resnet50, deepbench, vnet3d, cpu, or a .csv or .json file.
+    /// A list of layers: resnet50, deepbench, vnet3d, cpu, cpu_other, or a .csv or .json file.
     #[arg(long, value_name = "LIST", required_unless_present = "layer")]
     shapes: Vec<String>,
     /// A layer in one line; can be given more than once.

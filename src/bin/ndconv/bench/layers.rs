@@ -8,7 +8,7 @@ use ndconv::{ConvParams, ConvProblem, Error, Padding, Result};
 use serde_json::{Value, json};
 
 /// The built-in lists: name, file name, content.
-const LISTS: [(&str, &str, &str); 4] = [
+const LISTS: [(&str, &str, &str); 5] = [
     (
         "resnet50",
         "resnet50.csv",
@@ -28,6 +28,11 @@ const LISTS: [(&str, &str, &str); 4] = [
         "cpu",
         "cpu.json",
         include_str!("../../../../benches/layers/cpu_layers.json"),
+    ),
+    (
+        "cpu_other",
+        "cpu_other.json",
+        include_str!("../../../../benches/layers/cpu_other.json"),
     ),
 ];
 
