@@ -116,6 +116,14 @@ impl Axis {
         (self.kernel_size, self.stride, self.padding) == (1, 1, (0, 0)) && self.input == self.output
     }
 
+    /// Whether windows of several positions lie side by side and cover the input.
+    pub(crate) fn is_tiled(&self) -> bool {
+        let window = self.kernel_size;
+        (self.stride, self.dilation, self.padding) == (window, 1, (0, 0))
+            && window > 1
+            && self.output.checked_mul(window) == Some(self.input)
+    }
+
     /// A window that slides over the padded input:
     /// `output = floor((input + padding - extent) / stride) + 1`.
     ///

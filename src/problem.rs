@@ -367,6 +367,22 @@ impl ConvProblem<4> {
         })
     }
 
+    /// The same problem with the taps of the last axis as channels, if every position of that axis is read by one tap
+    /// of one output position: patches that lie side by side. Activations and weights must have the channels last.
+    pub(crate) fn patches(&self) -> ConvProblem<4> {
+        let (mut p, [.., last]) = (*self, self.axes);
+        let channels = self.in_channels.checked_mul(last.kernel_size);
+        if let Some(channels) = channels.filter(|_| last.is_tiled() && self.groups == 1) {
+            p.in_channels = channels;
+            p.axes[3] = Axis {
+                input: last.output,
+                output: last.output,
+                ..Axis::UNIT
+            };
+        }
+        p
+    }
+
     /// The same problem with neighbouring axes as one where no position meets another along them, so
     /// that rows are long; all images too, if their pixels follow one another.
     pub(crate) fn joined(&self, activation: Layout) -> ConvProblem<4> {

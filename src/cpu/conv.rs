@@ -215,7 +215,11 @@ fn simplest(p: &ConvProblem<4>, layouts: Layouts) -> (ConvProblem<4>, Layouts) {
             };
             (dense.joined(last.activation), last)
         }
-        None => (p.joined(layouts.activation), layouts),
+        None => {
+            let last = [layouts.activation, layouts.weight] == [Layout::ChannelsLast; 2];
+            let p = if last { p.patches() } else { *p };
+            (p.joined(layouts.activation), layouts)
+        }
     }
 }
 
