@@ -62,6 +62,7 @@ pub use level::Level;
 pub(crate) use ahead::Ahead;
 pub(crate) use channelwise::{
     ChannelRow, ChannelTarget, Edges, Group, POSITIONS, RUN, Run, channel_gradient, channel_row,
+    streams as channels_stream,
 };
 pub(crate) use cuts::{Cuts, cut_rows, cut_rows_to};
 pub(crate) use direct::{
@@ -129,6 +130,8 @@ pub unsafe trait Vector: Copy {
     const LANES: usize;
     /// Rows of the largest register tile of two vectors a row.
     const ROWS: usize;
+    /// Of the largest one of one vector a row.
+    const TALL: usize = Self::ROWS;
     unsafe fn zero() -> Self;
     unsafe fn splat(value: Self::Scalar) -> Self;
     unsafe fn load(from: *const Self::Scalar) -> Self;
@@ -309,6 +312,8 @@ pub trait MicroKernel: Copy + Dispatch<Self> {
 pub struct Geometry {
     pub lanes: usize,
     pub rows: usize,
+    /// Rows of the largest one of one vector a row.
+    pub tall: usize,
 }
 
 impl Geometry {
@@ -316,6 +321,15 @@ impl Geometry {
         Geometry {
             lanes: V::LANES,
             rows: V::ROWS,
+            tall: V::TALL,
+        }
+    }
+
+    /// Rows of the largest register tile of so many channels.
+    pub fn most(&self, channels: usize) -> usize {
+        match channels <= self.lanes {
+            true => self.tall,
+            false => self.rows,
         }
     }
 }
@@ -333,6 +347,7 @@ macro_rules! micro_kernel {
                     #[cfg(target_arch = "x86_64")]
                     Set::Amx if level.pairs => Geometry {
                         rows: STEPS,
+                        tall: STEPS,
                         ..Geometry::of::<x86::$avx512>()
                     },
                     #[cfg(target_arch = "x86_64")]

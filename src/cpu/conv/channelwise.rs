@@ -22,12 +22,11 @@ use super::stencil::{Roles, Stencil};
 use crate::cpu::crew::{each_chunk, try_each_with};
 use crate::cpu::simd::{
     Ahead, ChannelRow, ChannelTarget, Edges, Level, MicroKernel, POSITIONS, Run, as_acc,
-    channel_row, join,
+    channel_row, channels_stream, join,
 };
 use crate::cpu::strides::unravel;
 use crate::element::Element;
 use crate::error::Result;
-use crate::host::LINE;
 use crate::ops::Write;
 use crate::shape::Layout;
 use channels::Channels;
@@ -157,6 +156,8 @@ pub(super) struct Plan {
     /// Parts of the rows of an image.
     parts: usize,
     weights: usize,
+    /// Whether to write past the caches.
+    stream: bool,
 }
 
 /// Computes fprop or dgrad if this is the way to do it.
@@ -196,6 +197,9 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
         reaches = reaches.iter().map(Reaches::of_pairs).collect();
     }
     let places = reaches.iter().map(|reaches| reaches.places.len()).max()?;
+    let longest = reaches.iter().map(Reaches::longest).max()?;
+    let pixel = roles.target.spatial[3];
+    let stream = job.streams() && channels_stream::<T>(channels.lanes, longest, pixel);
     let channels = channels.in_blocks(places);
     let sources = channels.source(channels.block);
     let whole = product(&[roles.target_size[3], channels.block]);
@@ -243,6 +247,7 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(job: &Job<T, S>) -> Opt
         channels,
         grids,
         weights,
+        stream,
     })
 }
 
@@ -354,8 +359,7 @@ fn tile<T: Element, S: Element<Acc = T::Acc>>(
         source,
         origin: image * roles.target.outer + first * roles.target.channel,
         far: far::<S>(roles),
-        // a line that is written past the caches part by part costs more than one that is read first
-        stream: job.streams() && channels.lanes * size_of::<T>() >= LINE,
+        stream: plan.stream,
         reading: SourceRows::new(levels, source, (roles, segments), sources, &mut scratch.a)?,
         chosen,
         asked: None,

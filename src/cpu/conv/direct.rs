@@ -71,7 +71,7 @@ pub(super) fn costs<T: Element, S: Element<Acc = T::Acc>>(
     stencil: &Stencil,
     blocks: Blocks,
 ) -> (f64, f64) {
-    let Geometry { lanes, rows } = T::Acc::geometry(job.level);
+    let Geometry { lanes, rows, .. } = T::Acc::geometry(job.level);
     let (channels, width) = (job.roles.target_channels, stencil.count[3]);
     let load = read_cost(stencil.pace[3]);
     let padded = width.next_multiple_of(lanes) as f64 / width as f64;
@@ -85,7 +85,7 @@ pub(super) fn plan<T: Element, S: Element<Acc = T::Acc>>(
     job: &Job<T, S>,
 ) -> Option<(Blocks, Vec<Grid>)> {
     let roles = &job.roles;
-    let Geometry { lanes, rows } = T::Acc::geometry(job.level);
+    let Geometry { lanes, rows, .. } = T::Acc::geometry(job.level);
     as_acc(job.source).filter(|_| job.layout == Layout::ChannelsFirst)?;
     let channels = roles.target_channels;
     let blocks = Blocks::new(channels, simd::direct_tallest(rows));

@@ -53,7 +53,7 @@ pub(super) fn costs<T: Element>(job: &Job<T>, (height, most): (usize, usize)) ->
 /// Whether this is the way to compute a job.
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
-    let Geometry { lanes, rows } = T::Acc::geometry(job.level);
+    let Geometry { lanes, rows, .. } = T::Acc::geometry(job.level);
     as_acc(job.x).filter(|_| job.layouts.activation == Layout::ChannelsFirst)?;
     let (height, most) = simd::gradient_tile(roles.target_channels, rows);
     let all = roles.source_channels * job.stencil.taps.len();

@@ -307,7 +307,11 @@ impl<T: Element> Job<'_, T> {
             return; // all that the run reads lies outside
         }
         let geometry = T::Acc::geometry(self.level);
-        let blocks = height.div_ceil(geometry.rows);
+        let most = match panel {
+            Some(_) => geometry.rows,
+            None => geometry.most(lanes),
+        };
+        let blocks = height.div_ceil(most);
         for block in 0..blocks {
             let (r0, r1) = share(height, blocks, block);
             let product = OuterProduct {

@@ -131,9 +131,12 @@ pub(super) fn row_blocks<T: Element, S: Element<Acc = T::Acc>>(
 
 /// The weights of some taps of a channel.
 fn pack_run<T: Element>(from: &[T], run: &[Tap], to: &mut [T::Acc]) {
-    let first = run[0].weight;
-    if run[run.len() - 1].weight == first + run.len() - 1 {
-        T::widen(&from[first..first + run.len()], to);
+    let (first, last) = (run[0].weight, run[run.len() - 1].weight);
+    if last == first + run.len() - 1 {
+        T::widen(&from[first..=last], to);
+    } else if first == last + run.len() - 1 {
+        T::widen(&from[last..=first], to);
+        to.reverse();
     } else {
         for (to, tap) in to.iter_mut().zip(run) {
             *to = from[tap.weight].to_acc();

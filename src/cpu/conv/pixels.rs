@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::scratch::{Buffer, product};
-use super::stencil::{Read, Roles, Stencil, Tap};
+use super::stencil::{Roles, Stencil, Tap};
 use crate::cpu::simd::{DEPTH, Places, Plan, inside_range};
 use crate::element::{Accumulator, Element};
 use crate::error::Result;
@@ -36,147 +36,311 @@ pub(super) fn plan(
     }
 }
 
-/// Positions at which some neighbouring taps all lie inside a row of the source, from what the first of
-/// them reads at the first position.
-fn whole(column: isize, pace: usize, len: usize, size: usize, taps: usize) -> (usize, usize) {
-    inside_range(column, pace, len, size.saturating_sub(taps - 1))
+/// Whether all taps of a run lie inside the source at so many quarters of the positions of a row, at least.
+pub(super) fn inside(roles: &Roles, stencil: &Stencil, quarters: usize) -> bool {
+    stencil.taps.first().is_none_or(|tap| {
+        let edges = Edges::new(roles, stencil, tap, stencil.run());
+        4 * edges.len() >= quarters * edges.count
+    })
 }
 
-/// Whether all neighbours of the first tap lie inside the source at most positions of a row.
-pub(super) fn mostly_inside(roles: &Roles, stencil: &Stencil) -> bool {
-    let Some(tap) = stencil.taps.first() else {
-        return true;
-    };
-    let (len, size) = (stencil.count[3], roles.source_size[3]);
-    let column = tap.offset[3];
-    let (lo, hi) = whole(column, stencil.pace[3], len, size, stencil.neighbours(0));
-    2 * hi.saturating_sub(lo) >= len
+/// A row of positions of a tile, of one image.
+struct Line {
+    /// Where the image begins in the source.
+    image: usize,
+    /// What a tap without an offset reads along the outer axes.
+    outer: [isize; 3],
+    /// The first position along the last axis, and how many.
+    first: usize,
+    len: usize,
 }
 
-/// Channels-last: where the rows `(image, position, k)` of the block `(k0, depth)` are in the source of
-/// so many images, with `k = (tap, channel)`, or in the memory beside it that is returned: zeros, and if
-/// neighbouring taps are `joined`, for which pixels must be next to each other, those of which some lie
-/// outside.
-pub(super) fn places<'a, A: Accumulator>(
-    roles: &Roles,
-    stencil: &Stencil,
-    (source, joined): (&[A], bool),
-    (images, positions): (usize, (usize, usize)),
-    block: (usize, usize),
-    rows: &mut Places,
-    beside: &'a mut Buffer<A>,
-) -> Result<&'a [A]> {
-    let (size, strides, pace) = (roles.source_size[3], roles.source.spatial, stencil.pace[3]);
-    let channels = roles.source_channels;
-    // rows of the target, at each of which so many elements of a part may not be inside
-    let lines = images * stencil.rows(positions.0, positions.1).count();
-    let partly = |part: Part| {
-        let (column, len) = (part.tap.offset[3], stencil.count[3]);
-        let (lo, hi) = whole(column, pace, len, size, part.taps);
-        (len - hi.saturating_sub(lo)) * part.taps * channels
-    };
-    let length = match joined {
-        true => parts(roles, stencil, block, joined).map(partly).sum(),
-        false => 0,
-    };
-    let beside = beside.take_behind(DEPTH, product(&[lines, length]))?;
-    let mut behind = DEPTH;
-    rows.reset(images * (positions.1 - positions.0));
-    for part in parts(roles, stencil, block, joined) {
-        rows.run(part.elements.len());
-        for (image, read) in reads(roles, stencil, part.tap, (images, positions)) {
-            let Some(row) = read.row.map(|row| image + row) else {
-                rows.outside(read.len);
-                continue;
-            };
-            let (lo, hi) = whole(read.column, pace, read.len, size, part.taps);
-            let (lo, hi) = if lo < hi {
-                (lo, hi)
-            } else {
-                (read.len, read.len)
-            };
-            let column = |i: usize| read.column + (i * pace) as isize;
-            let mut edge = |i: usize, rows: &mut Places| {
-                let (from, to) = inside_range(column(i), 1, part.taps, size);
-                if from >= to {
-                    return rows.outside(1);
-                }
-                let copy = &mut beside[behind..][..part.taps * channels];
-                copy.fill(A::zero());
-                let first = row + (column(i) + from as isize) as usize * strides[3];
-                let inside = &mut copy[from * channels..to * channels];
-                inside.copy_from_slice(&source[first..][..inside.len()]);
-                rows.beside(behind + part.elements.start);
-                behind += copy.len();
-            };
-            (0..lo).for_each(|i| edge(i, rows));
-            if lo < hi {
-                let first = row + column(lo) as usize * strides[3] + part.elements.start;
-                rows.inside(first, pace * strides[3], hi - lo);
+impl Line {
+    /// Where the row of the source begins that a tap reads, if there is one.
+    #[inline(always)]
+    fn row(&self, tap: &Tap, roles: &Roles) -> Option<usize> {
+        let mut row = self.image;
+        for a in 0..3 {
+            let at = usize::try_from(self.outer[a] + tap.offset[a]).ok();
+            row += at.filter(|&at| at < roles.source_size[a])? * roles.source.spatial[a];
+        }
+        Some(row)
+    }
+}
+
+/// Rows of the source whose edges are remembered, a power of two.
+const REMEMBERED: usize = if cfg!(test) { 1 << 2 } else { 1 << 8 };
+
+/// What a tile reads, channels last: its positions line by line, and how taps are joined.
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: Vec<Line>,
+    positions: usize,
+    /// Neighbouring taps that are one run of the reduction.
+    run: usize,
+    /// Rows of the source, and where their [`Edges`] are beside it, which is used up to `behind`.
+    edges: Vec<(usize, usize)>,
+    behind: usize,
+}
+
+impl Lines {
+    /// Begins a tile: some positions of so many images. Neighbouring taps may be `joined` where their pixels are
+    /// next to each other.
+    pub fn begin(
+        &mut self,
+        (roles, stencil): (&Roles, &Stencil),
+        joined: bool,
+        (images, (from, to)): (usize, (usize, usize)),
+    ) {
+        self.lines.clear();
+        for image in 0..images {
+            let lines = stencil.rows(from, to).map(|(j, len)| Line {
+                image: image * roles.source.outer,
+                outer: [0, 1, 2].map(|a| (j[a] * stencil.pace[a]) as isize),
+                first: j[3],
+                len,
+            });
+            self.lines.extend(lines);
+        }
+        self.positions = images * (to - from);
+        self.run = if joined { stencil.run() } else { 1 };
+        self.forget();
+    }
+
+    /// Elements behind the zeros beside the source that a block of so many steps of the reduction takes at most, twice:
+    /// for the next ones to find what they read again.
+    pub fn room(&self, roles: &Roles, stencil: &Stencil, block: usize) -> usize {
+        match stencil.taps.first() {
+            Some(tap) if self.run > 1 => {
+                let edges = Edges::new(roles, stencil, tap, self.run);
+                let parts = block.div_ceil(self.run * edges.channels) + 1;
+                self.needed(parts, &edges).saturating_mul(2)
             }
-            (hi..read.len).for_each(|i| edge(i, rows));
+            _ => 0,
         }
     }
-    Ok(beside)
+
+    /// What so many parts of a block need of that, if none of it is there.
+    fn needed(&self, parts: usize, edges: &Edges) -> usize {
+        product(&[self.lines.len(), parts, edges.elements()])
+    }
+
+    /// Forgets what is beside the source.
+    fn forget(&mut self) {
+        self.edges.clear();
+        self.edges.resize(REMEMBERED, (usize::MAX, 0));
+        self.behind = DEPTH;
+    }
+
+    /// Where the edges of a row of the source are beside it.
+    fn edges<A: Accumulator>(
+        &mut self,
+        edges: &Edges,
+        (source, row): (&[A], usize),
+        beside: &mut [A],
+    ) -> usize {
+        // any one that spreads rows well
+        let place = row.wrapping_mul(0x9e37_79b9) >> 16 & (REMEMBERED - 1);
+        if self.edges[place].0 != row {
+            self.edges[place] = (row, self.behind);
+            let len = edges.elements();
+            edges.copy(&source[row..], &mut beside[self.behind..][..len]);
+            self.behind += len;
+        }
+        self.edges[place].1
+    }
 }
 
-/// As [`places`], in a copy of the pixels beside which are zeros. Neighbouring taps share a copy, with zeros before and
-/// after the pixels of a row, if `joined`, for which pixels must be next to each other.
+/// The positions of a line of a stencil at which not all taps of a run are inside of the source.
+struct Edges {
+    /// The others, from the first to behind the last; and all of them.
+    inside: (usize, usize),
+    count: usize,
+    /// What the first tap reads at position 0, and from one position to the next.
+    column: isize,
+    pace: usize,
+    taps: usize,
+    channels: usize,
+    size: usize,
+}
+
+impl Edges {
+    fn new(roles: &Roles, stencil: &Stencil, tap: &Tap, taps: usize) -> Self {
+        let (count, pace, column) = (stencil.count[3], stencil.pace[3], tap.offset[3]);
+        let size = roles.source_size[3];
+        let (lo, hi) = inside_range(column, pace, count, size.saturating_sub(taps - 1));
+        Edges {
+            inside: if lo < hi { (lo, hi) } else { (count, count) },
+            count,
+            column,
+            pace,
+            taps,
+            channels: roles.source_channels,
+            size,
+        }
+    }
+
+    /// Positions that are inside.
+    fn len(&self) -> usize {
+        self.inside.1 - self.inside.0
+    }
+
+    /// The column that a position reads first.
+    fn column(&self, position: usize) -> isize {
+        self.column + (position * self.pace) as isize
+    }
+
+    /// The columns that are read at the positions before those that are inside, and behind them: the first, and how many.
+    fn strips(&self) -> [(isize, usize); 2] {
+        let columns = |positions: usize| match positions {
+            0 => 0,
+            _ => (positions - 1) * self.pace + self.taps,
+        };
+        let (lo, hi) = self.inside;
+        [
+            (self.column, columns(lo)),
+            (self.column(hi), columns(self.count - hi)),
+        ]
+    }
+
+    /// Elements of both.
+    fn elements(&self) -> usize {
+        let [before, after] = self.strips();
+        (before.1 + after.1) * self.channels
+    }
+
+    /// Copies both, with zeros outside of the source, from one of its rows.
+    fn copy<A: Accumulator>(&self, row: &[A], to: &mut [A]) {
+        to.fill(A::zero());
+        let mut strip = 0;
+        for (column, columns) in self.strips() {
+            let (from, end) = inside_range(column, 1, columns, self.size);
+            if from < end {
+                let to = &mut to[(strip + from) * self.channels..(strip + end) * self.channels];
+                let first = (column + from as isize) as usize * self.channels;
+                to.copy_from_slice(&row[first..][..to.len()]);
+            }
+            strip += columns;
+        }
+    }
+}
+
+/// Channels-last: where the rows `(image, position, k)` of the block `(k0, depth)` of a tile are in the source,
+/// with `k = (tap, channel)`, or beside it: there are [`DEPTH`] zeros and [room](Lines::room) for pixels of which
+/// some lie outside.
+pub(super) fn places<A: Accumulator>(
+    roles: &Roles,
+    stencil: &Stencil,
+    source: &[A],
+    lines: &mut Lines,
+    block: (usize, usize),
+    rows: &mut Places,
+    beside: &mut [A],
+) {
+    let pixel = roles.source.spatial[3];
+    rows.reset(lines.positions, source, beside);
+    if let Some(tap) = stencil.taps.first().filter(|_| lines.run > 1) {
+        let parts = parts(roles, stencil, block, lines.run).count();
+        let needed = lines.needed(parts, &Edges::new(roles, stencil, tap, lines.run));
+        if needed > beside.len() - lines.behind {
+            lines.forget();
+        }
+    }
+    for part in parts(roles, stencil, block, lines.run) {
+        rows.run(part.elements.len());
+        let start = part.elements.start;
+        let edges = Edges::new(roles, stencil, part.tap, part.taps);
+        let step = edges.pace * pixel;
+        // where the strip behind the positions that are inside begins
+        let strip = edges.strips()[0].1 * pixel;
+        for n in 0..lines.lines.len() {
+            let line = &lines.lines[n];
+            let Some(row) = line.row(part.tap, roles) else {
+                rows.outside(line.len);
+                continue;
+            };
+            let (from, to) = (line.first, line.first + line.len);
+            let (lo, hi) = edges.inside;
+            let (lo, hi) = (lo.clamp(from, to), hi.clamp(from, to));
+            let (before, after) = (lo - from, to - hi);
+            let inside = match lo < hi {
+                true => row + edges.column(lo) as usize * pixel + start,
+                false => row,
+            };
+            if part.taps == 1 || before + after == 0 {
+                rows.outside(before);
+                rows.inside(inside, step, hi - lo);
+                rows.outside(after);
+                continue;
+            }
+            let first = lines.edges(&edges, (source, row), beside) + start;
+            rows.beside(first + from * step, step, before);
+            rows.inside(inside, step, hi - lo);
+            let behind = hi.saturating_sub(edges.inside.1);
+            rows.beside(first + strip + behind * step, step, after);
+        }
+    }
+}
+
+/// As [`places`], in a copy of the pixels beside which are zeros. Taps of a run share a copy, with zeros before and
+/// after the pixels of a row.
 pub(super) fn pixels<'a, T: Element>(
     roles: &Roles,
     stencil: &Stencil,
-    (source, joined): (&[T], bool),
-    (images, positions): (usize, (usize, usize)),
+    (source, lines): (&[T], &Lines),
     block: (usize, usize),
     rows: &mut Places,
+    beside: &[T::Acc],
     copy: &'a mut Buffer<T::Acc>,
 ) -> Result<&'a [T::Acc]> {
-    let (size, strides, channels) = (
-        roles.source_size,
-        roles.source.spatial,
+    let (size, pixel, channels) = (
+        roles.source_size[3],
+        roles.source.spatial[3],
         roles.source_channels,
     );
+    let pace = stencil.pace[3];
+    let joined = lines.run > 1;
     // pixels of a row from the first that it reads to the last, or those that it reads, of which
     // the part's channels are enough
     let columns = |part: &Part, len: usize| match joined {
-        true => (len - 1) * stencil.pace[3] + part.taps,
+        true => (len - 1) * pace + part.taps,
         false => len,
     };
     let step = match joined {
         true => 1,
-        false => stencil.pace[3],
+        false => pace,
     };
     let width = |part: &Part| match joined {
         true => channels,
         false => part.elements.len(),
     };
-    let lengths = || stencil.rows(positions.0, positions.1).map(|(_, len)| len);
-    let all = parts(roles, stencil, block, joined).map(|part| {
-        lengths().map(|len| columns(&part, len)).sum::<usize>() * width(&part) * images
-    });
+    let lengths = || lines.lines.iter().map(|line| line.len);
+    let all = parts(roles, stencil, block, lines.run)
+        .map(|part| lengths().map(|len| columns(&part, len)).sum::<usize>() * width(&part));
     let copy = copy.take(all.sum())?;
-    rows.reset(images * (positions.1 - positions.0));
+    rows.reset(lines.positions, copy, beside);
     let mut at = 0;
-    for part in parts(roles, stencil, block, joined) {
+    for part in parts(roles, stencil, block, lines.run) {
         rows.run(part.elements.len());
         let width = width(&part);
         let (skip, from) = match joined {
             true => (part.elements.start, 0),
             false => (0, part.elements.start),
         };
-        for (image, read) in reads(roles, stencil, part.tap, (images, positions)) {
-            let Some(row) = read.row else {
-                rows.outside(read.len);
+        for line in &lines.lines {
+            let Some(row) = line.row(part.tap, roles) else {
+                rows.outside(line.len);
                 continue;
             };
-            let count = columns(&part, read.len);
-            let (lo, hi) = inside_range(read.column, step, count, size[3]);
+            let column = (line.first * pace) as isize + part.tap.offset[3];
+            let count = columns(&part, line.len);
+            let (lo, hi) = inside_range(column, step, count, size);
             if lo >= hi {
-                rows.outside(read.len);
+                rows.outside(line.len);
                 continue;
             }
             let to = if joined {
-                rows.inside(at + skip, stencil.pace[3] * width, read.len);
+                rows.inside(at + skip, pace * width, line.len);
                 let to = &mut copy[at..at + count * width];
                 to[..lo * width].fill(T::Acc::default());
                 to[hi * width..].fill(T::Acc::default());
@@ -190,60 +354,39 @@ pub(super) fn pixels<'a, T: Element>(
                 at += to.len();
                 to
             };
-            let column = (read.column + (lo * step) as isize) as usize;
-            let source = &source[image + row + column * strides[3] + from..];
-            widen_rows(source, step * strides[3], width, to);
+            let column = (column + (lo * step) as isize) as usize;
+            let source = &source[row + column * pixel + from..];
+            widen_rows(source, step * pixel, width, to);
         }
     }
     Ok(copy)
 }
 
-/// What a tap reads for some positions of several images, and where the image begins.
-fn reads<'a>(
-    roles: &Roles,
-    stencil: &'a Stencil,
-    tap: &'a Tap,
-    (images, positions): (usize, (usize, usize)),
-) -> impl Iterator<Item = (usize, Read)> + 'a {
-    let Roles {
-        source,
-        source_size,
-        ..
-    } = *roles;
-    (0..images).flat_map(move |image| {
-        let reads = stencil.reads(tap, (source_size, source.spatial), positions);
-        reads.map(move |read| (image * source.outer, read))
-    })
-}
-
-/// Neighbouring taps, and the part of their elements `(tap, channel)` that a block has.
+/// A run of taps, and the part of its elements `(tap, channel)` that a block has.
 struct Part<'a> {
+    /// The first one.
     tap: &'a Tap,
     taps: usize,
     elements: Range<usize>,
 }
 
-/// The steps `(k0, depth)` of the reduction in parts of one tap, or of neighbours if `joined`.
+/// The steps `(k0, depth)` of the reduction in parts of runs of so many taps.
 fn parts<'a>(
     roles: &Roles,
     stencil: &'a Stencil,
     (k0, depth): (usize, usize),
-    joined: bool,
+    taps: usize,
 ) -> impl Iterator<Item = Part<'a>> {
-    let channels = roles.source_channels;
+    let each = taps * roles.source_channels;
     let mut k = k0;
     std::iter::from_fn(move || {
-        let (tap, first) = (k / channels, k % channels);
+        let (run, first) = (k / each, k % each);
         let left = (k0 + depth).checked_sub(k).filter(|&left| left > 0)?;
-        let most = match joined {
-            true => stencil.neighbours(tap),
-            false => 1,
-        };
-        let end = (most * channels).min(first + left);
+        let end = each.min(first + left);
         k += end - first;
         Some(Part {
-            tap: &stencil.taps[tap],
-            taps: end.div_ceil(channels),
+            tap: &stencil.taps[run * taps],
+            taps,
             elements: first..end,
         })
     })

@@ -67,7 +67,7 @@ pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
 /// What rows apart take if loads are what they wait for: of a step the weights and, in two lines of
 /// the cache and with a mask, the vectors.
 fn loads(stencil: &Stencil, blocks: Blocks, geometry: Geometry) -> f64 {
-    let Geometry { lanes, rows } = geometry;
+    let Geometry { lanes, rows, .. } = geometry;
     let all = stencil.count[3].div_ceil(lanes);
     let vectors = all.min(direct_vectors(blocks.height, rows)) as f64;
     let step = blocks.height as f64 + 2.0 * vectors + 1.0;

@@ -49,7 +49,7 @@ const RESULT: f64 = 16.0;
 pub(super) fn plan<T: Element>(job: &Job<T>) -> Option<Plan> {
     let roles = &job.roles;
     (roles.target_channels > 1).then_some(())?;
-    let Geometry { lanes, rows } = T::Acc::geometry(job.level);
+    let Geometry { lanes, rows, .. } = T::Acc::geometry(job.level);
     (job.layouts.activation == Layout::ChannelsFirst).then_some(())?;
     let blocks = Blocks::new(roles.target_channels, plane_height(rows));
     let taps = &job.stencil.taps;

@@ -1,5 +1,6 @@
 //! Tile-sized memory, one set a thread, kept between calls: fresh pages cost more than the work.
 
+use super::pixels::Lines;
 use crate::cpu::simd::{Place, Places, Plan, Segments, Step};
 use crate::error::{Error, Result};
 use crate::host::LINE;
@@ -16,6 +17,8 @@ pub struct Scratch<A> {
     pub(super) places: Vec<Place>,
     /// The rows of a product.
     pub(super) rows: Places,
+    /// The positions that these are.
+    pub(super) lines: Lines,
     /// Operands of a product of tiles.
     pub(super) tiles: Buffer<A>,
     /// Rows of a product that are not where the others are; it begins with zeros.

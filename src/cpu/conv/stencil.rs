@@ -94,7 +94,8 @@ impl Line {
     }
 
     /// Input positions `residue + j * stride` read output positions `j + offset`, with
-    /// `offset = (residue + padding.0 - t * dilation) / stride` where that is whole.
+    /// `offset = (residue + padding.0 - t * dilation) / stride` where that is whole. The last tap first: so the
+    /// offsets ascend as those of fprop do, and neighbours are one run of memory.
     fn backward(axis: &Axis, residue: usize) -> Self {
         let stride = axis.stride as isize;
         let begin = residue as isize + axis.padding.0;
@@ -104,6 +105,7 @@ impl Line {
             step: axis.stride,
             pace: 1,
             taps: (0..axis.kernel_size)
+                .rev()
                 .map(|t| (t, begin - (t * axis.dilation) as isize))
                 .filter(|(_, distance)| distance % stride == 0)
                 .map(|(t, distance)| (t, distance / stride))
@@ -258,6 +260,19 @@ impl Stencil {
             a[..3] == b[..3] && a[3] + 1 == b[3]
         };
         1 + self.taps[tap..].windows(2).take_while(follows).count()
+    }
+
+    /// Neighbouring taps, if all taps are in runs of as many that read the same positions along the last axis;
+    /// else 1.
+    pub fn run(&self) -> usize {
+        let taps = self.neighbours(0).max(1);
+        let alike = |(i, run): (usize, &[Tap])| {
+            run[0].offset[3] == self.taps[0].offset[3] && self.neighbours(i * taps) == taps
+        };
+        match self.taps.chunks(taps).enumerate().all(alike) {
+            true => taps,
+            false => 1,
+        }
     }
 
     /// What a tap reads for the positions `from..to`, row by row, of a source of this size.

@@ -4,7 +4,7 @@
 mod rows;
 
 use super::pack::packed_len;
-use super::scratch::Buffer;
+use super::scratch::{Buffer, product};
 use super::split::TASKS;
 use super::stencil::{Roles, Stencil};
 use crate::cpu::simd::{
@@ -47,6 +47,9 @@ impl Reduction {
 /// Sums of a tile that has more positions than others, channels last: they leave most of the L2 cache to
 /// the operands.
 const SUMS: usize = 1 << 14;
+
+/// Vectors of products up to which such a tile is soon done.
+const PRODUCTS: usize = 3 << 16;
 
 /// Tiles that read a weight, up to which it is not packed beforehand.
 const FEW_USES: usize = 2;
@@ -101,11 +104,12 @@ impl Grid {
         if layout == Layout::ChannelsFirst {
             return of(Rows::Following);
         }
-        let (rows, _) = Rows::new(roles, stencil, geometry.rows);
+        let most = geometry.most(roles.target_channels);
+        let (rows, _) = Rows::new(roles, stencil, most);
         let grid = of(rows);
         match rows {
             Rows::Ends { .. } if 2 * grid.tiles(roles) < TASKS => {
-                of(Rows::parts(roles, stencil, geometry.rows).0)
+                of(Rows::parts(roles, stencil, most).0)
             }
             _ => grid,
         }
@@ -131,7 +135,9 @@ impl Grid {
             Layout::ChannelsLast => {
                 // more positions if those are soon done: every tile has to be begun
                 let least = least_positions(geometry.rows);
-                let more = (DEPTH / depth.max(1)).min(SUMS / (least * height).max(1));
+                let products = product(&[least, reduction.total, height.div_ceil(geometry.lanes)]);
+                let more = (DEPTH / depth.max(1)).max(PRODUCTS / products.max(1));
+                let more = more.min(SUMS / (least * height).max(1));
                 let line = stencil.count[3];
                 let (unit, smallest) = match rows {
                     Rows::Following => (1, 24),
@@ -230,7 +236,11 @@ impl<A: Accumulator> Product<'_, A> {
         vectors: usize,
         copy: &mut Buffer<A>,
     ) -> Result<()> {
-        let Geometry { lanes, rows: most } = A::geometry(self.level);
+        let Geometry {
+            lanes,
+            rows: most,
+            tall,
+        } = A::geometry(self.level);
         if self.level.tiles() {
             let a = copy.take(height.next_multiple_of(STEPS) * ROW)?;
             copy_rows(self.level, self.places, (self.a, self.beside), a);
@@ -252,9 +262,19 @@ impl<A: Accumulator> Product<'_, A> {
             }
             return Ok(());
         }
-        let run = |blocks: Blocks, c: &mut [A]| self.blocks(&blocks, c, vectors);
+        let most = if vectors == 1 { tall } else { most };
+        let run = |blocks: Blocks, c: &mut [A]| {
+            self.blocks(Width::Two, &blocks, c, vectors);
+            self.blocks(Width::One, &blocks, c, vectors);
+        };
         match self.rows {
-            Rows::Following => each_block(height, most, (0, 1), |blocks| run(blocks, c)),
+            Rows::Following => {
+                for (width, most) in [(Width::Two, most), (Width::One, tall)] {
+                    each_block(height, most, (0, 1), |blocks| {
+                        self.blocks(width, &blocks, c, vectors);
+                    });
+                }
+            }
             Rows::Parts(rows) => each_block(height, rows, (0, 1), |blocks| run(blocks, c)),
             Rows::Ends {
                 line,
@@ -283,33 +303,42 @@ impl<A: Accumulator> Product<'_, A> {
         Ok(())
     }
 
-    /// `c += a * b` of blocks of rows that are as large.
-    fn blocks(&self, rows: &Blocks, c: &mut [A], vectors: usize) {
+    /// `c += a * b` of blocks of rows that are as large, for panels of two vectors or the one that is left.
+    fn blocks(&self, width: Width, rows: &Blocks, c: &mut [A], vectors: usize) {
         let lanes = A::geometry(self.level).lanes;
-        for (width, v, panels) in [(2, 0, vectors / 2), (1, vectors / 2 * 2, vectors % 2)] {
-            if panels == 0 {
-                continue;
-            }
-            let factors = Factors {
-                places: self.places,
-                first: rows.first,
-                row: rows.row,
-                blocks: rows.blocks,
-                block: rows.block,
-                a: self.a,
-                beside: self.beside,
-                far: self.far && v == 0,
-                b: &self.b[v / 2 * self.panel..],
-                panel: self.panel,
-                panels,
-                c: &mut c[v * lanes..],
-                pitch: vectors * lanes,
-                add: self.add,
-                stream: self.stream,
-            };
-            multiply(self.level, rows.rows, width, factors);
+        let (width, v, panels) = match width {
+            Width::Two => (2, 0, vectors / 2),
+            Width::One => (1, vectors / 2 * 2, vectors % 2),
+        };
+        if panels == 0 {
+            return;
         }
+        let factors = Factors {
+            places: self.places,
+            first: rows.first,
+            row: rows.row,
+            blocks: rows.blocks,
+            block: rows.block,
+            a: self.a,
+            beside: self.beside,
+            far: self.far && v == 0,
+            b: &self.b[v / 2 * self.panel..],
+            panel: self.panel,
+            panels,
+            c: &mut c[v * lanes..],
+            pitch: vectors * lanes,
+            add: self.add,
+            stream: self.stream,
+        };
+        multiply(self.level, rows.rows, width, factors);
     }
+}
+
+/// Vectors of a panel.
+#[derive(Clone, Copy)]
+enum Width {
+    One,
+    Two,
 }
 
 /// Some of the rows of a product, as in [`Factors`].

@@ -5,7 +5,7 @@ mod gradient;
 
 use super::{Ahead, Stored, Vector};
 use crate::element::Element;
-pub(crate) use filter::{ChannelTarget, Edges, channel_row};
+pub(crate) use filter::{ChannelTarget, Edges, channel_row, streams};
 pub(crate) use gradient::channel_gradient;
 
 /// Positions of a row that are computed together.

@@ -7,7 +7,7 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
-use super::tile::UNROLLED;
+use super::tile::{UNROLLED, after_row, most_rows};
 use super::{Level, MicroKernel, Op, Vector};
 
 /// Steps at even distances in both operands, with the same lanes.
@@ -101,7 +101,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Outer<'_, A, R, N> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(self) {
-        assert!(R <= V::ROWS); // known when compiled: no code for tiles that do not fit
+        assert!(R <= most_rows::<V>(N)); // known when compiled: no code for tiles that do not fit
         let OuterProduct {
             segments,
             a,
@@ -203,6 +203,7 @@ unsafe fn step<V: Vector, const R: usize, const N: usize, const MASKED: bool>(
             for j in 0..N {
                 sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
             }
+            after_row::<V, R, N>();
         }
     }
 }

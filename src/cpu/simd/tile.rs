@@ -5,6 +5,8 @@
 )]
 
 use std::ops::Range;
+use std::ptr::with_exposed_provenance;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Level, MicroKernel, Op, STEPS, Vector};
 
@@ -14,29 +16,41 @@ pub(crate) const DEPTH: usize = 256;
 /// From one packed row of `a` to the next: not a power of two, so that rows do not share cache sets.
 pub(crate) const ROW: usize = DEPTH + 16;
 
+/// Memory that rows lie in: the address of its first element, the size of one and their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Memory {
+    address: usize,
+    size: usize,
+    len: usize,
+}
+
+impl Memory {
+    fn of<A>(elements: &[A]) -> Self {
+        Memory {
+            address: elements.as_ptr().expose_provenance(),
+            size: size_of::<A>(),
+            len: elements.len(),
+        }
+    }
+
+    /// The number of the element of this type at an address, if it is one of these.
+    fn number<A>(&self, address: usize) -> Option<usize> {
+        let number = address.checked_sub(self.address)? / size_of::<A>();
+        Some(number).filter(|&number| number < self.len)
+    }
+}
+
 /// The rows of `a` for one block of the reduction: they need not be next to each other, nor whole.
 #[derive(Default)]
 pub(crate) struct Places {
     /// Steps in runs, in each of which a row is unbroken.
     runs: Vec<usize>,
-    /// Where each row begins in `a`, or [`BESIDE`] it, for each run.
+    /// The address where each row begins, for each run: what looks them up has no time for more.
     starts: Vec<usize>,
     rows: usize,
     depth: usize,
-    /// Where the last element of a row ends in `a`, and beside it.
-    ends: [usize; 2],
-}
-
-/// Of a start in the memory beside `a`, whose first [`DEPTH`] elements are zeros.
-const BESIDE: usize = 1 << (usize::BITS - 1);
-
-/// The `steps` from a start on, in `a` or beside it.
-#[inline(always)]
-fn row<'a, A>((a, beside): (&'a [A], &'a [A]), start: usize, steps: usize) -> &'a [A] {
-    match start & BESIDE {
-        0 => &a[start..][..steps],
-        _ => &beside[start & !BESIDE..][..steps],
-    }
+    /// `a`, and the memory beside it.
+    memory: [Memory; 2],
 }
 
 impl Places {
@@ -45,18 +59,13 @@ impl Places {
         self.depth
     }
 
-    /// Forgets everything; every run has so many rows.
-    pub fn reset(&mut self, rows: usize) {
+    /// Forgets everything; every run has so many rows, in `a` or in the memory beside it, which begins with [`DEPTH`]
+    /// zeros if there are rows of zeros.
+    pub fn reset<A>(&mut self, rows: usize, a: &[A], beside: &[A]) {
         self.runs.clear();
         self.starts.clear();
-        (self.rows, self.depth, self.ends) = (rows, 0, [0; 2]);
-    }
-
-    /// Rows of the last run begin there, in `a` or beside it.
-    fn reach(&mut self, last: usize, beside: bool) {
-        let steps = self.runs.last().copied().unwrap_or(0);
-        let end = &mut self.ends[usize::from(beside)];
-        *end = last.saturating_add(steps).max(*end);
+        (self.rows, self.depth) = (rows, 0);
+        self.memory = [Memory::of(a), Memory::of(beside)];
     }
 
     /// The next steps, at most [`DEPTH`] with those before; where all rows begin follows.
@@ -67,30 +76,48 @@ impl Places {
         assert!(self.depth <= DEPTH);
     }
 
-    /// The next rows begin `step` after each other.
+    /// The next rows begin `step` after each other in `a`.
     pub fn inside(&mut self, first: usize, step: usize, rows: usize) {
+        self.place(self.memory[0], first, step, rows);
+    }
+
+    /// The next rows are all zeros.
+    pub fn outside(&mut self, rows: usize) {
+        self.place(self.memory[1], 0, 0, rows);
+    }
+
+    /// The next rows begin `step` after each other in the memory beside `a`.
+    pub fn beside(&mut self, first: usize, step: usize, rows: usize) {
+        self.place(self.memory[1], first, step, rows);
+    }
+
+    #[inline(always)]
+    fn place(&mut self, memory: Memory, first: usize, step: usize, rows: usize) {
+        let Some(last) = rows.checked_sub(1) else {
+            return;
+        };
+        let steps = self.runs.last().copied().unwrap_or(0);
+        let room = memory.len.checked_sub(steps);
+        assert!(room.is_some_and(|room| first <= room && last * step <= room - first));
         // products of 64 bits are slow in vectors, sums are not
-        let mut next = first;
+        let mut next = memory.address + first * memory.size;
+        let step = step * memory.size;
         self.starts.extend((0..rows).map(|_| {
             let start = next;
             next += step;
             start
         }));
-        if rows > 0 {
-            self.reach(first + (rows - 1) * step, false);
+    }
+
+    /// So many elements from a start on, in `a` or beside it.
+    fn row<'a, A>(&self, (a, beside): (&'a [A], &'a [A]), start: usize, steps: usize) -> &'a [A] {
+        match self.memory[0].number::<A>(start) {
+            Some(first) => &a[first..][..steps],
+            None => {
+                let first = self.memory[1].number::<A>(start).unwrap_or(0);
+                &beside[first..][..steps]
+            }
         }
-    }
-
-    /// The next rows are all zeros.
-    pub fn outside(&mut self, rows: usize) {
-        self.starts.extend(std::iter::repeat_n(BESIDE, rows));
-        self.reach(0, true);
-    }
-
-    /// The next row begins there in the memory beside `a`.
-    pub fn beside(&mut self, start: usize) {
-        self.starts.push(BESIDE | start);
-        self.reach(start, true);
     }
 
     /// Asks for some rows to come to the caches, if they have one run: those of several overlap with
@@ -98,15 +125,15 @@ impl Places {
     pub fn prefetch<A>(&self, a: &[A], rows: Range<usize>) {
         if let [steps] = self.runs[..] {
             let starts = self.starts[rows].iter();
-            for &start in starts.filter(|&start| start & BESIDE == 0) {
-                super::prefetch(&a[start..start + steps]);
+            for first in starts.filter_map(|&start| self.memory[0].number::<A>(start)) {
+                super::prefetch(&a[first..first + steps]);
             }
         }
     }
 
     /// Rows that were packed one after the other, [`ROW`] apart.
-    pub fn packed(&mut self, rows: usize, depth: usize) {
-        self.reset(rows);
+    pub fn packed<A>(&mut self, a: &[A], rows: usize, depth: usize) {
+        self.reset(rows, a, &[]);
         self.run(depth);
         self.inside(0, ROW, rows);
     }
@@ -149,7 +176,7 @@ impl<A: Copy> Op<A> for Copied<'_, A> {
             let starts = places.starts.iter().skip(i).step_by(places.rows);
             let mut k = 0;
             for (&steps, &start) in places.runs.iter().zip(starts) {
-                let from = row(operands, start, steps);
+                let from = places.row(operands, start, steps);
                 for at in (0..steps).step_by(V::LANES) {
                     let lanes = u32::MAX >> (32 - V::LANES.min(steps - at));
                     // SAFETY: the level is the caller's promise. The mask ends with the row of `a`;
@@ -216,6 +243,21 @@ pub(crate) fn multiply<A: MicroKernel>(
 /// of them is not foreseen, and what follows waits for it.
 pub(super) const UNROLLED: usize = 4;
 
+/// Rows of the largest register tile of so many vectors a row.
+#[inline(always)]
+pub(super) const fn most_rows<V: Vector>(vectors: usize) -> usize {
+    if vectors == 1 { V::TALL } else { V::ROWS }
+}
+
+/// Between the products of two rows of a register tile: in the tallest ones, factors all at once would fill up the
+/// registers, and sums become memory.
+#[inline(always)]
+pub(super) fn after_row<V: Vector, const R: usize, const N: usize>() {
+    if N == 1 && R > V::ROWS {
+        compiler_fence(Ordering::SeqCst);
+    }
+}
+
 struct Tiles<'a, A, const R: usize, const N: usize>(Factors<'a, A>);
 
 impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
@@ -223,7 +265,7 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Scalar = A>>(self) {
-        assert!(R <= V::ROWS); // known when compiled: no code for tiles that do not fit
+        assert!(R <= most_rows::<V>(N)); // known when compiled: no code for tiles that do not fit
         let Factors {
             places,
             first,
@@ -247,7 +289,8 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
         let last = first + (blocks - 1) * block + (R - 1) * row;
         assert!(last < all);
         assert_eq!(places.starts.len(), places.runs.len() * all);
-        assert!(places.ends[0] <= a.len() && places.ends[1] <= beside.len());
+        assert_eq!(places.memory, [Memory::of(a), Memory::of(beside)]);
+        let zeros = places.memory[1].address;
         assert!(b.len() >= (panels - 1) * panel + places.depth * width);
         assert!(pitch >= panels * width);
         assert!(c.len() >= last * pitch + panels * width);
@@ -262,8 +305,8 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
             for p in 0..panels {
                 // SAFETY: the level is the caller's promise. Offsets into `b` stay below
                 // (panels - 1) * panel + depth * width, into `c` below last * pitch + panels * width;
-                // numbers of rows are at most last, and rows end where it was noted, all of which
-                // was just checked.
+                // numbers of rows are at most last, and rows lie in the memory that places
+                // were made for, which is `a` and what is beside it: all that was just checked.
                 unsafe {
                     let mut b = b.add(p * panel);
                     let c = c.add(from * pitch + p * width);
@@ -281,17 +324,14 @@ impl<A: Copy, const R: usize, const N: usize> Op<A> for Tiles<'_, A, R, N> {
                         for i in 0..R {
                             begins[i] = *starts.get_unchecked(from + i * row);
                         }
-                        // zeros, as in the padding above and below an image
-                        if begins[0] == BESIDE && begins.iter().all(|&start| start == BESIDE) {
+                        // as in the padding above and below an image
+                        if begins[0] == zeros && begins.iter().all(|&start| start == zeros) {
                             b = b.add(steps * width);
                             continue;
                         }
                         let mut rows = [a.as_ptr(); R];
                         for i in 0..R {
-                            rows[i] = match begins[i] & BESIDE {
-                                0 => a.as_ptr().add(begins[i]),
-                                _ => beside.as_ptr().add(begins[i] & !BESIDE),
-                            };
+                            rows[i] = with_exposed_provenance(begins[i]);
                         }
                         let mut k = 0;
                         while k + UNROLLED <= steps {
@@ -344,6 +384,7 @@ unsafe fn step<V: Vector, const R: usize, const N: usize>(
             for j in 0..N {
                 sums[i][j] = factor.multiply_add(lanes[j], sums[i][j]);
             }
+            after_row::<V, R, N>();
         }
     }
 }

@@ -312,6 +312,8 @@ macro_rules! vector {
             type Scalar = $scalar;
             const LANES: usize = $lanes;
             const ROWS: usize = $rows;
+            // as many sums as tiles of two vectors have, for multiply-adds not to wait for each other
+            const TALL: usize = if $rows < 8 { 2 * $rows } else { $rows };
 
             #[inline(always)]
             unsafe fn zero() -> Self {

@@ -111,6 +111,12 @@ impl Reaches {
         }
     }
 
+    /// Taps of the longest run.
+    pub fn longest(&self) -> usize {
+        let counts = self.all.iter().map(|reach| reach.run.count);
+        counts.max().unwrap_or(0)
+    }
+
     /// The runs of each row of the source.
     fn rows(&self) -> Vec<&[Reach]> {
         let rows = self.all.chunk_by(|a, b| a.outer() == b.outer());

@@ -2,6 +2,7 @@
 //! comes last, the rows of a register tile are a position of several images, or few positions, and taps that
 //! are outside there are left out.
 
+use super::super::scratch::product;
 use super::super::stencil::{Roles, append};
 use super::super::tiling::{Rows, SHORT, parts_of_line};
 use super::Job;
@@ -11,14 +12,17 @@ use crate::cpu::strides::Strides;
 use crate::element::Element;
 use crate::shape::Layout;
 
-/// What part of all products must be left out more than with the images one after the other.
+/// What part of all products must be left out more than with the images one after the other...
 const WORTH: f64 = 0.06;
+/// ...beside what it costs to find the images of a position, in products of vectors.
+const LINE: f64 = 80.0;
 
 impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     /// The same job as one of one image, where that is worth it.
     pub(super) fn images_last(&self) -> Option<Job<'_, T, S>> {
         let roles = &self.roles;
-        let most = T::Acc::geometry(self.level).rows;
+        let geometry = T::Acc::geometry(self.level);
+        let (lanes, most) = (geometry.lanes, geometry.most(roles.target_channels));
         let three = roles.source_size[0] == 1 && roles.target_size[0] == 1;
         let suits = self.layout == Layout::ChannelsLast
             && roles.batch > 1
@@ -33,7 +37,9 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             taps += all;
             more += all * (stencil.outside(&roles.source_size, 0..4) - now);
         }
-        (more > WORTH * taps).then_some(())?;
+        let vectors = roles.target_channels.div_ceil(lanes);
+        let line = product(&[roles.batch, roles.source_channels, vectors]);
+        (more > (WORTH + LINE / line as f64) * taps).then_some(())?;
         let images = |strides: Strides| Strides {
             outer: roles.batch * strides.outer,
             spatial: append(strides.spatial, strides.outer),

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::super::pack::{Panels, row_blocks, transpose};
-use super::super::pixels::{mostly_inside, pixels, places, plan};
+use super::super::pixels::{inside, pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
-use super::super::tiling::{Grid, Product, SHORT};
+use super::super::tiling::{Grid, Product, Rows, SHORT};
 use super::Job;
 use crate::cpu::output::add_scalar;
-use crate::cpu::simd::{DEPTH, MicroKernel, Place, ROW, Rows, as_acc, gather};
+use crate::cpu::simd::{self, DEPTH, MicroKernel, Place, ROW, as_acc, gather};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::Write;
@@ -17,6 +17,11 @@ use crate::shape::Layout;
 
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;
+
+/// Channels up to which neighbouring taps are joined in place, and quarters of positions at which they must all be
+/// inside the source for that.
+const JOINED: usize = 64;
+const MOSTLY: usize = 2;
 
 /// Vectors of a tile's pixels, up to which it is not worth copying what shares sets.
 const FEW: usize = 4;
@@ -100,7 +105,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 offset: v / 2 * 2 * lanes * depth + v % 2 * lanes,
                 pitch: lanes * (vectors - v / 2 * 2).min(2),
             }));
-            let k = Rows {
+            let k = simd::Rows {
                 first: k0,
                 count: depth,
                 channels: self.roles.source_channels,
@@ -124,7 +129,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             } else {
                 &packed[(block * self.roles.target_channels + m0) * ROW..]
             };
-            scratch.rows.packed(height, depth);
+            scratch.rows.packed(a, height, depth);
             let product = Product {
                 level: self.level,
                 places: &scratch.rows,
@@ -269,7 +274,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             && pixel.is_multiple_of(lanes)
             && stencil.step == [1; 4]
             && stencil.count == self.roles.target_size
-            && self.reduction(stencil).blocks == 1
+            && (self.reduction(stencil).blocks == 1 || !self.streams())
             && self.bias.is_none();
         let target = self.target.as_acc().filter(|_| suits)?;
         // SAFETY: tiles do not overlap, and no other task has this one.
@@ -295,11 +300,16 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         // Rows of pixels are used where they lie, those of neighbouring taps together if they are
         // short, unless they would be broken often or, where they are read often, share sets of the L1 cache.
         let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
-        let short = self.roles.source_channels <= SHORT - usize::from(self.level.pairs());
-        let joined = short && self.roles.groups == 1;
-        let whole = !short || joined && mostly_inside(&self.roles, stencil);
+        let channels = self.roles.source_channels;
+        let short = channels <= SHORT - usize::from(self.level.pairs());
+        let whole = self.roles.groups == 1 && inside(&self.roles, stencil, MOSTLY);
+        let joined = match short {
+            true => self.roles.groups == 1,
+            // the ends of lines leave out taps one by one
+            false => channels <= JOINED && whole && !matches!(grid.rows, Rows::Ends { .. }),
+        };
         let shares = vectors > FEW && step.is_multiple_of(SETS);
-        let in_place = as_acc(source).filter(|_| whole && !shares);
+        let in_place = as_acc(source).filter(|_| (!short || whole) && !shares);
         // several taps find most of what they read where others left it
         let far = in_place.is_some() && stencil.taps.len() == 1;
         let Scratch {
@@ -308,8 +318,15 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             rows,
             tiles,
             beside,
+            lines,
             ..
         } = scratch;
+        lines.begin((&self.roles, stencil), joined, positions);
+        let room = match in_place {
+            Some(_) => lines.room(&self.roles, stencil, reduction.block),
+            None => 0,
+        };
+        let beside = beside.take_behind(DEPTH, room)?;
         if reduction.total == 0 && !add {
             c.fill(T::Acc::default());
         }
@@ -317,17 +334,12 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let (panel, first) = (panels.size(), m0 / (2 * lanes));
         for block in 0..reduction.blocks {
             let k = reduction.range(block);
-            let (a, beside) = match in_place {
+            let a = match in_place {
                 Some(source) => {
-                    let from = (source, joined);
-                    let beside = places(&self.roles, stencil, from, positions, k, rows, beside)?;
-                    (source, beside)
+                    places(&self.roles, stencil, source, lines, k, rows, beside);
+                    source
                 }
-                None => {
-                    let from = (source, joined);
-                    let copy = pixels(&self.roles, stencil, from, positions, k, rows, a)?;
-                    (copy, &*beside.take_behind(DEPTH, 0)?)
-                }
+                None => pixels(&self.roles, stencil, (source, lines), k, rows, beside, a)?,
             };
             let b = if packed.is_empty() {
                 let b = b.take(vectors.div_ceil(2) * panel)?;
@@ -341,7 +353,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
                 level: self.level,
                 places: rows,
                 a,
-                beside,
+                beside: &*beside,
                 rows: grid.rows,
                 far,
                 b,

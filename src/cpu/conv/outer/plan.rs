@@ -123,9 +123,12 @@ impl Plan {
 
 /// Vectors of multiply-adds a position, or what else could be done in their time.
 fn cost(geometry: Geometry, rows: usize, lanes: usize) -> usize {
-    let (vectors, blocks) = (lanes.div_ceil(geometry.lanes), rows.div_ceil(geometry.rows));
-    let tile = |vectors: usize| (rows.div_ceil(blocks) * vectors).max(CHAINS);
-    blocks * (vectors / 2 * tile(2) + vectors % 2 * tile(1))
+    let vectors = lanes.div_ceil(geometry.lanes);
+    let panel = |vectors: usize| {
+        let blocks = rows.div_ceil(geometry.most(vectors * geometry.lanes));
+        blocks * (rows.div_ceil(blocks) * vectors).max(CHAINS)
+    };
+    vectors / 2 * panel(2) + vectors % 2 * panel(1)
 }
 
 impl Part {

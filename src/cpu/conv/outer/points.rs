@@ -32,7 +32,7 @@ struct Panels {
 
 impl Panels {
     /// Of that many positions and as wide as register tiles have rows.
-    fn rows(channels: usize, positions: usize, Geometry { lanes, rows }: Geometry) -> Self {
+    fn rows(channels: usize, positions: usize, Geometry { lanes, rows, .. }: Geometry) -> Self {
         let count = channels.div_ceil(rows);
         let starts = (0..count).map(|panel| share(channels, count, panel).0);
         Panels::new(starts, channels, channels.div_ceil(count), positions, lanes)

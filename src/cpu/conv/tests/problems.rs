@@ -53,6 +53,14 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         let problem = ConvProblem::<2>::new(&x, &w, &params).unwrap();
         problem.lift()
     };
+    // windows side by side along the last axis
+    let patches = |x: [usize; 4], w: [usize; 4], stride| {
+        let params = ConvParams {
+            stride: [stride, w[3]],
+            ..ConvParams::default()
+        };
+        ConvProblem::<2>::new(&x, &w, &params).unwrap().lift()
+    };
     // rows of the target that are longer than those of the source and the zeros between them
     let long_rows = (3..7).map(|after| {
         let params = ConvParams {
@@ -107,12 +115,21 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         conv([2, 24, 13, 11], [40, 12, 1, 1], 1, 2),
         pointwise([2, 20, 30, 21], [9, 20, 1, 1]),
         pointwise([1, 300, 5, 13], [270, 300, 1, 1]),
+        // windows that do not overlap, that do along the other axis, and that leave a column
+        patches([2, 3, 12, 20], [40, 3, 4, 4], 4),
+        patches([3, 5, 7, 12], [9, 5, 3, 2], 2),
+        patches([1, 17, 5, 13], [6, 17, 1, 3], 1),
         // kernels as large as the input
         pointwise([5, 6, 3, 4], [9, 6, 3, 4]),
         pointwise([2, 70, 2, 5], [33, 70, 2, 5]),
         // small images that are one tile, several of them one block of wgrad
         conv([3, 257, 3, 5], [260, 257, 3, 3], 1, 1),
         conv([5, 260, 5, 4], [257, 260, 3, 2], 2, 1),
+        // neighbouring taps as one run, of many channels, in parts of lines, with a stride, of few target channels
+        conv([2, 24, 9, 40], [40, 24, 3, 3], 1, 1),
+        conv([1, 33, 7, 61], [20, 33, 3, 5], 1, 1),
+        conv([2, 20, 11, 50], [7, 20, 2, 5], 2, 1),
+        conv([1, 64, 5, 34], [3, 64, 3, 3], 1, 1),
         // lines whose ends are computed apart: of one tile, of several, of phases, in a copy
         conv([2, 36, 14, 14], [40, 36, 3, 3], 1, 1),
         conv([1, 20, 40, 11], [36, 20, 3, 5], 1, 1),

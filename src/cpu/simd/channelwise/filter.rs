@@ -16,11 +16,12 @@ use crate::element::Element;
 use crate::host::{LINE, SETS};
 use crate::ops::Write;
 
-/// Taps of the longest runs where both vectors of a cache line are computed at once: where pixels share sets of the
-/// L1 cache, it would lose the line between them. With more taps weights would not stay in registers.
+/// Taps of the longest runs where both vectors of a cache line may be computed at once. With more taps weights would
+/// not stay in registers.
 const SHORT: usize = 3;
 
-/// What pixels are a multiple of where that is done, in bytes: less in tests, whose problems are small.
+/// What pixels are a multiple of where that is done, in bytes, as they share sets of the L1 cache, which would lose a
+/// line between its vectors: less in tests, whose problems are small.
 const APART: usize = if cfg!(test) { 1 << 4 } else { SETS };
 
 /// Where a row of sums goes.
@@ -32,8 +33,17 @@ pub(crate) struct ChannelTarget<'a, A> {
     /// A number for every channel.
     pub bias: Option<&'a [A]>,
     pub write: Write,
-    /// Whether to write past the caches, where vectors are aligned.
+    /// Whether to write past the caches, where [`streams`] said so and lines are aligned.
     pub stream: bool,
+}
+
+/// Whether rows whose runs have at most so many taps can be written past the caches, with pixels `step` apart and
+/// vectors of so many lanes: in whole lines of the cache. One that is written in parts costs more than one that is
+/// read first.
+pub(crate) fn streams<T: Element>(lanes: usize, longest: usize, step: usize) -> bool {
+    let vector = lanes * size_of::<T>();
+    let both = 2 * lanes * size_of::<T::Acc>() == LINE && 2 * vector == LINE && longest <= SHORT;
+    vector >= LINE || both && (step * size_of::<T>()).is_multiple_of(LINE)
 }
 
 /// Reads of positions at the edges of rows: what lies outside of the source is read from zeros, so that
@@ -99,7 +109,9 @@ impl<T: Element> Op<T::Acc, T> for Filter<'_, '_, T> {
         assert!(self.target.bias.is_none_or(|bias| bias.len() >= channels));
         let short = row.runs.iter().all(|run| run.count <= SHORT);
         let step = row.pace * row.pixel * size_of::<T::Acc>();
-        let lines = V::LANES * size_of::<T::Acc>() < LINE && step.is_multiple_of(APART) && short;
+        let lines = V::LANES * size_of::<T::Acc>() < LINE
+            && (step.is_multiple_of(APART) || self.target.stream)
+            && short;
         // SAFETY: the level is the caller's promise; reads inside the source's rows, and the
         // weights of every vector, were just checked.
         unsafe {
@@ -170,15 +182,24 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, '_, T> {
             );
             let step = self.target.step;
             let ChannelTarget { write, stream, .. } = *self.target;
+            let to = self.to.add(block.first * step + lane);
+            let (line, pixel) = (N * V::LANES * size_of::<T>(), step * size_of::<T>());
+            if stream && !TAIL && line >= LINE && (to.addr() | pixel).is_multiple_of(line) {
+                unrolled!(J < P => {
+                    if WHOLE && block.count == P || J < block.count {
+                        for n in 0..N {
+                            sums[n][J].stream_to(to.add(J * step + n * V::LANES));
+                        }
+                    }
+                });
+                return;
+            }
             for n in 0..N {
                 let lanes = lanes::<V, TAIL>(channels, n);
                 if TAIL && lanes == 0 {
                     break;
                 }
-                let (sums, to) = (
-                    &sums[n],
-                    self.to.add(block.first * step + lane + n * V::LANES),
-                );
+                let (sums, to) = (&sums[n], to.add(n * V::LANES));
                 macro_rules! each {
                     ($put:expr) => {
                         if WHOLE && block.count == P {
@@ -192,11 +213,7 @@ impl<'a, T: Element> Row<'a, T> for Filter<'a, '_, T> {
                         }
                     };
                 }
-                let size = V::LANES * size_of::<T>();
-                let aligned = (to.addr() | (step * size_of::<T>())).is_multiple_of(size);
-                if lanes == V::LANES && stream && aligned {
-                    each!(|sum: V, to| sum.stream_to(to));
-                } else if lanes == V::LANES && write == Write::Overwrite {
+                if lanes == V::LANES && write == Write::Overwrite {
                     each!(|sum: V, to| sum.store_to(to));
                 } else {
                     each!(|sum, to| put(sum, std::slice::from_raw_parts_mut(to, lanes), write));
