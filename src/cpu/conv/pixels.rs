@@ -1,5 +1,7 @@
 //! Which positions of the source the taps of a stencil read for some positions of the target.
 
+mod edges;
+
 use std::ops::Range;
 
 use super::scratch::{Buffer, product};
@@ -7,6 +9,7 @@ use super::stencil::{Roles, Stencil, Tap};
 use crate::cpu::simd::{DEPTH, Places, Plan, inside_range};
 use crate::element::{Accumulator, Element};
 use crate::error::Result;
+use edges::Edges;
 
 /// Channels-first: which positions of a channel's plane every tap reads.
 pub(super) fn plan(
@@ -148,80 +151,6 @@ impl Lines {
             self.behind += len;
         }
         self.edges[place].1
-    }
-}
-
-/// The positions of a line of a stencil at which not all taps of a run are inside of the source.
-struct Edges {
-    /// The others, from the first to behind the last; and all of them.
-    inside: (usize, usize),
-    count: usize,
-    /// What the first tap reads at position 0, and from one position to the next.
-    column: isize,
-    pace: usize,
-    taps: usize,
-    channels: usize,
-    size: usize,
-}
-
-impl Edges {
-    fn new(roles: &Roles, stencil: &Stencil, tap: &Tap, taps: usize) -> Self {
-        let (count, pace, column) = (stencil.count[3], stencil.pace[3], tap.offset[3]);
-        let size = roles.source_size[3];
-        let (lo, hi) = inside_range(column, pace, count, size.saturating_sub(taps - 1));
-        Edges {
-            inside: if lo < hi { (lo, hi) } else { (count, count) },
-            count,
-            column,
-            pace,
-            taps,
-            channels: roles.source_channels,
-            size,
-        }
-    }
-
-    /// Positions that are inside.
-    fn len(&self) -> usize {
-        self.inside.1 - self.inside.0
-    }
-
-    /// The column that a position reads first.
-    fn column(&self, position: usize) -> isize {
-        self.column + (position * self.pace) as isize
-    }
-
-    /// The columns that are read at the positions before those that are inside, and behind them: the first, and how many.
-    fn strips(&self) -> [(isize, usize); 2] {
-        let columns = |positions: usize| match positions {
-            0 => 0,
-            _ => (positions - 1) * self.pace + self.taps,
-        };
-        let (lo, hi) = self.inside;
-        [
-            (self.column, columns(lo)),
-            (self.column(hi), columns(self.count - hi)),
-        ]
-    }
-
-    /// Elements of both.
-    fn elements(&self) -> usize {
-        let [before, after] = self.strips();
-        (before.1 + after.1) * self.channels
-    }
-
-    /// Copies both, with zeros outside of the source, from one of its rows.
-    fn copy<A: Accumulator>(&self, row: &[A], to: &mut [A]) {
-        to.fill(A::zero());
-        let mut strip = 0;
-        for (column, columns) in self.strips() {
-            let (from, end) = inside_range(column, 1, columns, self.size);
-            if from < end {
-                let to = &mut to[(strip + from) * self.channels..(strip + end) * self.channels];
-                let first = (column + from as isize) as usize * self.channels;
-                to.copy_from_slice(&row[first..][..to.len()]);
-            }
-            strip += columns;
-        }
     }
 }
 

@@ -241,6 +241,18 @@ fn pair_levels() -> Vec<Level> {
 }
 
 #[test]
+fn neighbouring_taps_are_one_run_in_either_pass() {
+    let runs = |stride| {
+        let p = conv([1, 8, 9, 20], [8, 8, 3, 3], stride, 1);
+        let [_, weight, _] = strides(&p, LAYOUTS[3]);
+        let passes = [stencil::fprop(&p, &weight), stencil::dgrad(&p, &weight)];
+        passes.map(|stencils| stencils.iter().map(|s| s.run()).collect::<Vec<_>>())
+    };
+    assert_eq!(runs(1), [vec![3], vec![3]]);
+    assert_eq!(runs(2), [vec![3], vec![1, 2, 1, 2]]);
+}
+
+#[test]
 fn larger_problems_equal_the_definition() {
     equal_the_definition(larger());
 }
