@@ -39,11 +39,11 @@ pub(super) fn plan(
     }
 }
 
-/// Whether all taps of a run lie inside the source at so many quarters of the positions of a row, at least.
-pub(super) fn inside(roles: &Roles, stencil: &Stencil, quarters: usize) -> bool {
+/// Whether all taps of a run lie inside the source at most positions of a row.
+pub(super) fn mostly_inside(roles: &Roles, stencil: &Stencil) -> bool {
     stencil.taps.first().is_none_or(|tap| {
         let edges = Edges::new(roles, stencil, tap, stencil.run());
-        4 * edges.len() >= quarters * edges.count
+        2 * edges.len() >= edges.count
     })
 }
 

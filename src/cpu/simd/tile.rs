@@ -98,7 +98,9 @@ impl Places {
         };
         let steps = self.runs.last().copied().unwrap_or(0);
         let room = memory.len.checked_sub(steps);
-        assert!(room.is_some_and(|room| first <= room && last * step <= room - first));
+        // what the products of these rows rely on
+        let reach = first.saturating_add(last.saturating_mul(step));
+        assert!(room.is_some_and(|room| reach <= room));
         // products of 64 bits are slow in vectors, sums are not
         let mut next = memory.address + first * memory.size;
         let step = step * memory.size;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::pack::{Panels, row_blocks, transpose};
-use super::super::pixels::{inside, pixels, places, plan};
+use super::super::pixels::{mostly_inside, pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::super::tiling::{Grid, Product, Rows, SHORT};
@@ -18,10 +18,8 @@ use crate::shape::Layout;
 /// Bytes from one set of lines of the L1 cache to the same one.
 const SETS: usize = 4096;
 
-/// Channels up to which neighbouring taps are joined in place, and quarters of positions at which they must all be
-/// inside the source for that.
+/// Channels up to which neighbouring taps are joined in place.
 const JOINED: usize = 64;
-const MOSTLY: usize = 2;
 
 /// Vectors of a tile's pixels, up to which it is not worth copying what shares sets.
 const FEW: usize = 4;
@@ -302,7 +300,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         let step = stencil.pace[3] * self.roles.source.spatial[3] * size_of::<T::Acc>();
         let channels = self.roles.source_channels;
         let short = channels <= SHORT - usize::from(self.level.pairs());
-        let whole = self.roles.groups == 1 && inside(&self.roles, stencil, MOSTLY);
+        let whole = self.roles.groups == 1 && mostly_inside(&self.roles, stencil);
         let joined = match short {
             true => self.roles.groups == 1,
             // the ends of lines leave out taps one by one
