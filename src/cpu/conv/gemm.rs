@@ -19,6 +19,7 @@
 //!
 //! Where the machine multiplies pairs of bf16, `k` counts pairs of channels.
 
+mod columns;
 mod images;
 mod tile;
 mod turned;
@@ -158,7 +159,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
     }
 
     pub fn multiply(&self) -> Result<()> {
-        match self.images_last() {
+        match self.images_last().or_else(|| self.by_columns()) {
             Some(job) => job.multiply_tiles(),
             None => self.multiply_tiles(),
         }

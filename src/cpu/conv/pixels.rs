@@ -56,9 +56,25 @@ struct Line {
     /// The first position along the last axis, and how many.
     first: usize,
     len: usize,
+    /// The number of that position in the tile.
+    at: usize,
+    /// How many lines behind it [follow](Self::follows) each other.
+    followers: usize,
 }
 
 impl Line {
+    /// Columns of the source that taps [by columns](Stencil::by_columns) read.
+    fn columns(&self, stencil: &Stencil) -> usize {
+        (self.len - 1) * stencil.pace[3] + stencil.taps.len() / stencil.rows_beside
+    }
+
+    /// Whether it has the same columns as another one, and is a step of the source further along the axis before the last.
+    fn follows(&self, other: &Line) -> bool {
+        let [a, b, c] = other.outer;
+        self.outer == [a, b, c + 1]
+            && (self.image, self.first, self.len) == (other.image, other.first, other.len)
+    }
+
     /// Where the row of the source begins that a tap reads, if there is one.
     #[inline(always)]
     fn row(&self, tap: &Tap, roles: &Roles) -> Option<usize> {
@@ -96,16 +112,25 @@ impl Lines {
         (images, (from, to)): (usize, (usize, usize)),
     ) {
         self.lines.clear();
+        self.positions = 0;
         for image in 0..images {
-            let lines = stencil.rows(from, to).map(|(j, len)| Line {
-                image: image * roles.source.outer,
-                outer: [0, 1, 2].map(|a| (j[a] * stencil.pace[a]) as isize),
-                first: j[3],
-                len,
-            });
-            self.lines.extend(lines);
+            for (j, len) in stencil.rows(from, to) {
+                self.lines.push(Line {
+                    image: image * roles.source.outer,
+                    outer: [0, 1, 2].map(|a| (j[a] * stencil.pace[a]) as isize),
+                    first: j[3],
+                    len,
+                    at: self.positions,
+                    followers: 0,
+                });
+                self.positions += len;
+            }
         }
-        self.positions = images * (to - from);
+        for n in (1..self.lines.len()).rev() {
+            if self.lines[n].follows(&self.lines[n - 1]) {
+                self.lines[n - 1].followers = self.lines[n].followers + 1;
+            }
+        }
         self.run = if joined { stencil.run() } else { 1 };
         self.forget();
     }
@@ -113,13 +138,26 @@ impl Lines {
     /// Elements behind the zeros beside the source that a block of so many steps of the reduction takes at most, twice:
     /// for the next ones to find what they read again.
     pub fn room(&self, roles: &Roles, stencil: &Stencil, block: usize) -> usize {
+        if stencil.rows_beside > 1 {
+            let columns = self.lines.iter().map(|line| line.columns(stencil)).sum();
+            return product(&[columns, stencil.rows_beside]);
+        }
         match stencil.taps.first() {
             Some(tap) if self.run > 1 => {
-                let edges = Edges::new(roles, stencil, tap, self.run);
+                let edges = self.edges_of(roles, stencil, tap);
                 let parts = block.div_ceil(self.run * edges.channels) + 1;
                 self.needed(parts, &edges).saturating_mul(2)
             }
             _ => 0,
+        }
+    }
+
+    /// The edges of the run that begins with a tap.
+    fn edges_of(&self, roles: &Roles, stencil: &Stencil, tap: &Tap) -> Edges {
+        let edges = Edges::new(roles, stencil, tap, self.run);
+        match self.run {
+            1 => edges,
+            _ => edges.of_whole_rows(),
         }
     }
 
@@ -170,20 +208,30 @@ pub(super) fn places<A: Accumulator>(
     rows.reset(lines.positions, source, beside);
     if let Some(tap) = stencil.taps.first().filter(|_| lines.run > 1) {
         let parts = parts(roles, stencil, block, lines.run).count();
-        let needed = lines.needed(parts, &Edges::new(roles, stencil, tap, lines.run));
+        let needed = lines.needed(parts, &lines.edges_of(roles, stencil, tap));
         if needed > beside.len() - lines.behind {
             lines.forget();
         }
     }
+    let mut before: Option<Part> = None;
     for part in parts(roles, stencil, block, lines.run) {
         rows.run(part.elements.len());
         let start = part.elements.start;
-        let edges = Edges::new(roles, stencil, part.tap, part.taps);
+        let again = before.is_some_and(|before| part.follows(&before));
+        let edges = lines.edges_of(roles, stencil, part.tap);
         let step = edges.pace * pixel;
         // where the strip behind the positions that are inside begins
         let strip = edges.strips()[0].1 * pixel;
-        for n in 0..lines.lines.len() {
+        let mut n = 0;
+        while n < lines.lines.len() {
             let line = &lines.lines[n];
+            if again && line.followers > 0 {
+                // what the lines behind it read with the taps before
+                rows.again(line.at + line.len, line.followers * line.len);
+                n += line.followers;
+                continue;
+            }
+            n += 1;
             let Some(row) = line.row(part.tap, roles) else {
                 rows.outside(line.len);
                 continue;
@@ -208,6 +256,7 @@ pub(super) fn places<A: Accumulator>(
             let behind = hi.saturating_sub(edges.inside.1);
             rows.beside(first + strip + behind * step, step, after);
         }
+        before = Some(part);
     }
 }
 
@@ -291,12 +340,81 @@ pub(super) fn pixels<'a, T: Element>(
     Ok(copy)
 }
 
+/// One channel, with taps [by columns](Stencil::by_columns): copies the rows of the source that lines read side by
+/// side and with zeros around them, which makes one run of what a position reads. There is [room](Lines::room) for it behind
+/// [`DEPTH`] zeros.
+pub(super) fn columns<T: Element>(
+    roles: &Roles,
+    stencil: &Stencil,
+    source: &[T],
+    lines: &Lines,
+    beside: &mut [T::Acc],
+) {
+    let Some(first) = stencil.taps.first() else {
+        return;
+    };
+    let (rows, size) = (stencil.rows_beside, roles.source_size[3]);
+    let mut rest = &mut beside[DEPTH..];
+    for line in &lines.lines {
+        let count = line.columns(stencil);
+        let (to, after) = rest.split_at_mut(count * rows);
+        rest = after;
+        let column = (line.first * stencil.pace[3]) as isize + first.offset[3];
+        let (lo, hi) = inside_range(column, 1, count, size);
+        if lo >= hi {
+            to.fill(T::Acc::default());
+            continue;
+        }
+        to[..lo * rows].fill(T::Acc::default());
+        to[hi * rows..].fill(T::Acc::default());
+        let to = &mut to[lo * rows..hi * rows];
+        for (i, tap) in stencil.taps[..rows].iter().enumerate() {
+            let to = to.iter_mut().skip(i).step_by(rows);
+            match line.row(tap, roles) {
+                Some(row) => {
+                    let from = &source[row..][(column + lo as isize) as usize..];
+                    to.zip(from).for_each(|(to, from)| *to = from.to_acc());
+                }
+                None => to.for_each(|to| *to = T::Acc::default()),
+            }
+        }
+    }
+}
+
+/// Where what positions read of a block of the reduction begins in [`columns`].
+pub(super) fn column_places<A: Accumulator>(
+    stencil: &Stencil,
+    lines: &Lines,
+    (k0, depth): (usize, usize),
+    rows: &mut Places,
+    beside: &[A],
+) {
+    rows.reset(lines.positions, &[], beside);
+    rows.run(depth);
+    let mut first = DEPTH + k0;
+    for line in &lines.lines {
+        rows.beside(first, stencil.pace[3] * stencil.rows_beside, line.len);
+        first += line.columns(stencil) * stencil.rows_beside;
+    }
+}
+
 /// A run of taps, and the part of its elements `(tap, channel)` that a block has.
 struct Part<'a> {
     /// The first one.
     tap: &'a Tap,
     taps: usize,
     elements: Range<usize>,
+}
+
+impl Part<'_> {
+    /// Whether it reads, for a line, what this other one reads for the next along the axis before the last.
+    fn follows(&self, other: &Part) -> bool {
+        let [a, b, c, d] = other.tap.offset;
+        self.tap.offset == [a, b, c + 1, d]
+            && self.taps == other.taps
+            && self.elements.start == other.elements.start
+            && self.elements.end <= other.elements.end
+    }
 }
 
 /// The steps `(k0, depth)` of the reduction in parts of runs of so many taps.

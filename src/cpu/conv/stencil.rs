@@ -148,6 +148,8 @@ pub(super) struct Stencil {
     pub step: [usize; 4],
     pub pace: [usize; 4],
     pub taps: Vec<Tap>,
+    /// Taps of a column, if they are in order of those; else 1.
+    pub rows_beside: usize,
 }
 
 impl Stencil {
@@ -168,6 +170,7 @@ impl Stencil {
                     }
                 })
                 .collect(),
+            rows_beside: 1,
         }
     }
 
@@ -250,7 +253,20 @@ impl Stencil {
                     ..*tap
                 })
                 .collect(),
+            rows_beside: 1,
         }
+    }
+
+    /// The same taps column by column, if there are several rows of as many [neighbours](Self::run).
+    pub fn by_columns(&self) -> Option<Self> {
+        let columns = self.run();
+        let rows = self.taps.len() / columns;
+        let place = |place: usize| place % rows * columns + place / rows;
+        (columns > 1 && rows > 1).then(|| Stencil {
+            taps: (0..self.taps.len()).map(|i| self.taps[place(i)]).collect(),
+            rows_beside: rows,
+            ..*self
+        })
     }
 
     /// How many taps from `tap` on read one position after the other along the last axis.

@@ -91,6 +91,15 @@ impl Places {
         self.place(self.memory[1], first, step, rows);
     }
 
+    /// The next rows begin where so many of the last run do, from number `first` on, which has as many steps or more.
+    pub fn again(&mut self, first: usize, rows: usize) {
+        let runs = self.runs.len();
+        assert!(runs > 1 && self.runs[runs - 1] <= self.runs[runs - 2]);
+        assert!(rows <= self.rows && first <= self.rows - rows);
+        let first = first + (runs - 2) * self.rows;
+        self.starts.extend_from_within(first..first + rows);
+    }
+
     #[inline(always)]
     fn place(&mut self, memory: Memory, first: usize, step: usize, rows: usize) {
         let Some(last) = rows.checked_sub(1) else {

@@ -7,7 +7,7 @@ use crate::element::Element;
 use crate::shape::Layout;
 
 /// Weights of a block of channels: they should stay in the L1 cache.
-const WEIGHTS: usize = 4096;
+const WEIGHTS: usize = 8192;
 /// Those of channels in groups are not used as often; they should stay in the L2 cache.
 const GROUPS: usize = 1 << 15;
 /// Vectors of a block of channels at least: lines of a position that are read together.

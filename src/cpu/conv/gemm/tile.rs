@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::pack::{Panels, row_blocks, transpose};
-use super::super::pixels::{mostly_inside, pixels, places, plan};
+use super::super::pixels::{column_places, columns, mostly_inside, pixels, places, plan};
 use super::super::scratch::Scratch;
 use super::super::stencil::Stencil;
 use super::super::tiling::{Grid, Product, Rows, SHORT};
@@ -307,7 +307,8 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             false => channels <= JOINED && whole && !matches!(grid.rows, Rows::Ends { .. }),
         };
         let shares = vectors > FEW && step.is_multiple_of(SETS);
-        let in_place = as_acc(source).filter(|_| (!short || whole) && !shares);
+        let by_columns = stencil.rows_beside > 1;
+        let in_place = as_acc(source).filter(|_| (!short || whole) && !shares && !by_columns);
         // several taps find most of what they read where others left it
         let far = in_place.is_some() && stencil.taps.len() == 1;
         let Scratch {
@@ -319,12 +320,15 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             lines,
             ..
         } = scratch;
-        lines.begin((&self.roles, stencil), joined, positions);
-        let room = match in_place {
-            Some(_) => lines.room(&self.roles, stencil, reduction.block),
-            None => 0,
+        lines.begin((&self.roles, stencil), joined && !by_columns, positions);
+        let room = match in_place.is_some() || by_columns {
+            true => lines.room(&self.roles, stencil, reduction.block),
+            false => 0,
         };
         let beside = beside.take_behind(DEPTH, room)?;
+        if by_columns {
+            columns(&self.roles, stencil, source, lines, beside);
+        }
         if reduction.total == 0 && !add {
             c.fill(T::Acc::default());
         }
@@ -333,6 +337,10 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
         for block in 0..reduction.blocks {
             let k = reduction.range(block);
             let a = match in_place {
+                _ if by_columns => {
+                    column_places(stencil, lines, k, rows, beside);
+                    &[]
+                }
                 Some(source) => {
                     places(&self.roles, stencil, source, lines, k, rows, beside);
                     source

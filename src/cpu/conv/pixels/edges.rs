@@ -5,6 +5,9 @@ use super::super::stencil::{Roles, Stencil, Tap};
 use crate::cpu::simd::inside_range;
 use crate::element::Accumulator;
 
+/// How many columns of a whole row are copied for two of its edges at most, so that all positions read the copy.
+const WHOLE: usize = 5;
+
 /// The positions of a line of a stencil at which not all taps of a run are inside of the source.
 pub(super) struct Edges {
     /// The others, from the first to behind the last; and all of them.
@@ -32,6 +35,15 @@ impl Edges {
             channels: roles.source_channels,
             size,
         }
+    }
+
+    /// The same, but with no position inside of a row of which a copy takes little more than one of its edges.
+    pub fn of_whole_rows(mut self) -> Self {
+        let row = (self.count - 1) * self.pace + self.taps;
+        if 2 * row * self.channels <= WHOLE * self.elements() {
+            self.inside = (self.count, self.count);
+        }
+        self
     }
 
     /// Positions that are inside.

@@ -130,6 +130,18 @@ pub fn larger() -> Vec<ConvProblem<4>> {
         conv([1, 33, 7, 61], [20, 33, 3, 5], 1, 1),
         conv([2, 20, 11, 50], [7, 20, 2, 5], 2, 1),
         conv([1, 64, 5, 34], [3, 64, 3, 3], 1, 1),
+        // one channel, rows beside each other: planes, boxes, blocks of the reduction, strides, parts of lines, few columns
+        conv([2, 1, 13, 70], [24, 1, 3, 3], 1, 1),
+        conv([1, 1, 31, 40], [20, 1, 19, 17], 2, 1),
+        conv([3, 1, 9, 8], [33, 1, 5, 2], 2, 1),
+        conv([1, 1, 9, 21], [12, 1, 5, 3], 4, 1),
+        conv_4d([2, 1, 3, 4, 5, 9], [17, 1, 2, 3, 3, 3], 1),
+        conv([2, 40, 7, 30], [1, 40, 3, 3], 1, 1),
+        pointwise([9, 1, 3, 4], [40, 1, 3, 4]),
+        // short lines, each of which reads with a tap what the next one does with the tap before
+        conv([1, 8, 30, 9], [16, 8, 3, 3], 1, 1),
+        conv_4d([1, 8, 4, 5, 7, 6], [16, 8, 3, 3, 3, 3], 1),
+        conv([2, 12, 23, 7], [16, 12, 3, 3], 3, 1),
         // lines whose ends are computed apart: of one tile, of several, of phases, in a copy
         conv([2, 36, 14, 14], [40, 36, 3, 3], 1, 1),
         conv([1, 20, 40, 11], [36, 20, 3, 5], 1, 1),

@@ -50,6 +50,9 @@ impl Rows {
     pub(super) fn parts(roles: &Roles, stencil: &Stencil, most: usize) -> (Self, f64) {
         let outside = stencil.outside(&roles.source_size, 0..3);
         let line = stencil.count[3];
+        if stencil.rows_beside > 1 {
+            return (Rows::Following, 0.0);
+        }
         match parts_of_line(line, most) {
             Some(rows) if outside >= OUTSIDE => (Rows::Parts(rows), outside),
             _ if line.is_multiple_of(most) => (Rows::Following, outside),
