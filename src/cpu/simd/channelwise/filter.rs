@@ -20,6 +20,11 @@ use crate::ops::Write;
 /// not stay in registers.
 const SHORT: usize = 3;
 
+/// Taps of the longest runs whose reads may all be in registers.
+const fn most_at_once<V: Vector>() -> usize {
+    if V::ROWS < POSITIONS { 0 } else { RUN - 2 }
+}
+
 /// What pixels are a multiple of where that is done, in bytes, as they share sets of the L1 cache, which would lose a
 /// line between its vectors: less in tests, whose problems are small.
 const APART: usize = if cfg!(test) { 1 << 4 } else { SETS };
@@ -278,7 +283,7 @@ impl<T: Element> Filter<'_, '_, T> {
                         }
                     });
                 }
-                if READING == SPREAD || READING == OWN && (K > RUN - 2 || N > 1) {
+                if READING == SPREAD || READING == OWN && (K > most_at_once::<V>() || N > 1) {
                     // reads all at once would fill up the registers, and sums become memory
                     compiler_fence(Ordering::SeqCst);
                 }
