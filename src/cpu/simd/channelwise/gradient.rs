@@ -4,8 +4,11 @@
     reason = "loops over registers are unrolled; indices keep the block structure visible"
 )]
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::{
     ChannelRow, OWN, PERMUTED, POSITIONS, Positions, RUN, Row, Run, SPREAD, each_run, each_vector,
+    meets, unrolled,
 };
 use crate::cpu::simd::{Dispatch, Level, Op, Stored, Vector};
 use crate::element::Element;
@@ -87,16 +90,16 @@ impl<'a, T: Element> Row<'a, T> for Gradient<'a, T> {
         unsafe {
             let sums = self.sums.as_mut_ptr().add(at);
             let mut dy = [V::zero(); P];
-            for j in 0..P {
-                if !WHOLE && j >= block.count {
-                    break;
+            let first = self.dy.as_ptr().add(block.first * self.step + lane);
+            unrolled!(J < P => {
+                if WHOLE || J < block.count {
+                    let from = first.add(J * self.step);
+                    dy[J] = match TAIL {
+                        true => V::load_first(lanes, from),
+                        false => V::load_from(from),
+                    };
                 }
-                let from = self.dy.as_ptr().add((block.first + j) * self.step + lane);
-                dy[j] = match TAIL {
-                    true => V::load_first(lanes, from),
-                    false => V::load_from(from),
-                };
-            }
+            });
             each_run!(RUN => self.taps::<V, P, WHOLE, TAIL, READING>(1, lane, block, &dy, sums));
         }
     }
@@ -267,18 +270,24 @@ impl<T: Element> Gradient<'_, T> {
                 sums[q] = V::load(target.add((nth * self.row.taps + run.place + q) * V::LANES));
             }
             let reads = self.row.reads::<READING>(run, (nth, lane), V::LANES);
-            for i in 0..P + K - 1 {
-                if !WHOLE && !(run.inside.0..run.inside.1).contains(&i) {
-                    continue;
-                }
-                let x = reads.vector::<V, TAIL, READING>(reads.at(i), 0);
-                for q in 0..K {
-                    // a product with no position must not be taken, lest 0 * NaN reach a sum
-                    if i >= q && i - q < P && (WHOLE || i - q < block.count) {
-                        sums[q] = dy[i - q].multiply_add(x, sums[q]);
+            unrolled!(I < P + K - 1 => {
+                if WHOLE || (run.inside.0..run.inside.1).contains(&I) {
+                    let x = reads.vector::<V, TAIL, READING>(reads.at(I), 0);
+                    unrolled!(Q < K => {
+                        if const { meets(I, Q, P) } {
+                            let j = I.wrapping_sub(Q);
+                            // a product with no position must not be taken, lest 0 * NaN reach a sum
+                            if WHOLE || j < block.count {
+                                sums[Q] = dy[j].multiply_add(x, sums[Q]);
+                            }
+                        }
+                    });
+                    if V::ROWS < POSITIONS {
+                        // as in the filter
+                        compiler_fence(Ordering::SeqCst);
                     }
                 }
-            }
+            });
             for q in 0..K {
                 sums[q].store(target.add((nth * self.row.taps + run.place + q) * V::LANES));
             }
