@@ -1,5 +1,6 @@
 //! Which positions of the source the taps of a stencil read for some positions of the target.
 
+mod columns;
 mod edges;
 
 use std::ops::Range;
@@ -9,6 +10,7 @@ use super::stencil::{Roles, Stencil, Tap};
 use crate::cpu::simd::{DEPTH, Places, Plan, inside_range};
 use crate::element::{Accumulator, Element};
 use crate::error::Result;
+pub(super) use columns::{column_places, columns};
 use edges::Edges;
 
 /// Channels-first: which positions of a channel's plane every tap reads.
@@ -63,11 +65,6 @@ struct Line {
 }
 
 impl Line {
-    /// Columns of the source that taps [by columns](Stencil::by_columns) read.
-    fn columns(&self, stencil: &Stencil) -> usize {
-        (self.len - 1) * stencil.pace[3] + stencil.taps.len() / stencil.rows_beside
-    }
-
     /// Whether it has the same columns as another one, and is a step of the source further along the axis before the last.
     fn follows(&self, other: &Line) -> bool {
         let [a, b, c] = other.outer;
@@ -338,64 +335,6 @@ pub(super) fn pixels<'a, T: Element>(
         }
     }
     Ok(copy)
-}
-
-/// One channel, with taps [by columns](Stencil::by_columns): copies the rows of the source that lines read side by
-/// side and with zeros around them, which makes one run of what a position reads. There is [room](Lines::room) for it behind
-/// [`DEPTH`] zeros.
-pub(super) fn columns<T: Element>(
-    roles: &Roles,
-    stencil: &Stencil,
-    source: &[T],
-    lines: &Lines,
-    beside: &mut [T::Acc],
-) {
-    let Some(first) = stencil.taps.first() else {
-        return;
-    };
-    let (rows, size) = (stencil.rows_beside, roles.source_size[3]);
-    let mut rest = &mut beside[DEPTH..];
-    for line in &lines.lines {
-        let count = line.columns(stencil);
-        let (to, after) = rest.split_at_mut(count * rows);
-        rest = after;
-        let column = (line.first * stencil.pace[3]) as isize + first.offset[3];
-        let (lo, hi) = inside_range(column, 1, count, size);
-        if lo >= hi {
-            to.fill(T::Acc::default());
-            continue;
-        }
-        to[..lo * rows].fill(T::Acc::default());
-        to[hi * rows..].fill(T::Acc::default());
-        let to = &mut to[lo * rows..hi * rows];
-        for (i, tap) in stencil.taps[..rows].iter().enumerate() {
-            let to = to.iter_mut().skip(i).step_by(rows);
-            match line.row(tap, roles) {
-                Some(row) => {
-                    let from = &source[row..][(column + lo as isize) as usize..];
-                    to.zip(from).for_each(|(to, from)| *to = from.to_acc());
-                }
-                None => to.for_each(|to| *to = T::Acc::default()),
-            }
-        }
-    }
-}
-
-/// Where what positions read of a block of the reduction begins in [`columns`].
-pub(super) fn column_places<A: Accumulator>(
-    stencil: &Stencil,
-    lines: &Lines,
-    (k0, depth): (usize, usize),
-    rows: &mut Places,
-    beside: &[A],
-) {
-    rows.reset(lines.positions, &[], beside);
-    rows.run(depth);
-    let mut first = DEPTH + k0;
-    for line in &lines.lines {
-        rows.beside(first, stencil.pace[3] * stencil.rows_beside, line.len);
-        first += line.columns(stencil) * stencil.rows_beside;
-    }
 }
 
 /// A run of taps, and the part of its elements `(tap, channel)` that a block has.

@@ -253,6 +253,24 @@ fn neighbouring_taps_are_one_run_in_either_pass() {
 }
 
 #[test]
+fn taps_by_columns_are_those_of_all_rows_of_a_column_first() {
+    let by_columns = |kernel: [usize; 4]| {
+        let p = conv([1, 1, 9, 20], kernel, 1, 1);
+        let [_, weight, _] = strides(&p, LAYOUTS[3]);
+        let stencil = stencil::fprop(&p, &weight)[0].by_columns()?;
+        let offsets = stencil
+            .taps
+            .iter()
+            .map(|tap| [tap.offset[3], tap.offset[2]]);
+        Some((stencil.rows_beside, offsets.collect::<Vec<_>>()))
+    };
+    let columns = [[-1, -1], [-1, 0], [0, -1], [0, 0], [1, -1], [1, 0]];
+    assert_eq!(by_columns([8, 1, 2, 3]), Some((2, columns.to_vec())));
+    assert_eq!(by_columns([8, 1, 1, 3]), None);
+    assert_eq!(by_columns([8, 1, 3, 1]), None);
+}
+
+#[test]
 fn larger_problems_equal_the_definition() {
     equal_the_definition(larger());
 }

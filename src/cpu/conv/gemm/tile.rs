@@ -320,7 +320,7 @@ impl<T: Element, S: Element<Acc = T::Acc>> Job<'_, T, S> {
             lines,
             ..
         } = scratch;
-        lines.begin((&self.roles, stencil), joined && !by_columns, positions);
+        lines.begin((&self.roles, stencil), joined, positions);
         let room = match in_place.is_some() || by_columns {
             true => lines.room(&self.roles, stencil, reduction.block),
             false => 0,
