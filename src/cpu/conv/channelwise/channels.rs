@@ -6,7 +6,8 @@ use crate::cpu::simd::{Group, Level, MicroKernel};
 use crate::element::Element;
 use crate::shape::Layout;
 
-/// Weights of a block of channels: they should stay in the L1 cache.
+/// Weights of a block of channels: every few positions read them once, one after the other, as fast from the L2 cache.
+/// Fewer channels at a time cost more than that saves (measured with AVX2).
 const WEIGHTS: usize = 8192;
 /// Those of channels in groups are not used as often; they should stay in the L2 cache.
 const GROUPS: usize = 1 << 15;
